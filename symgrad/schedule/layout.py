@@ -1,0 +1,78 @@
+"""How a value lies in memory. The scheduler gives every value a layout; users see plain arrays.
+
+`ROW_MAJOR` is NumPy's C order. `Layout(order, lane)` puts `lanes` consecutive elements of axis
+`lane` innermost, the blocks of that axis where `order` names it, all other axes as `order` says:
+
+    activations (rows, features)   order (0, 1), lane 0    [rows/16][features][16]
+    weights     (in, out)          order (1, 0), lane 1    [out/16][in][16]   (panels)
+    a transposed copy              order (0, 1), lane 1    [rows][features/16][16]
+
+>>> Layout((1, 0), 1).pack(np.ones((3, 20), "float32"), 16).shape
+(2, 3, 16)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from symgrad.sizes import Shape, maximum
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An order of axes, outermost first, and the axis that is cut into lanes (None: no cut)."""
+
+    order: tuple[int, ...]
+    lane: int | None = None
+
+    def stored(self, shape: Shape, lanes: int) -> tuple[int, ...]:
+        """The shape in memory at the planned maximum."""
+        sizes = [maximum(s) for s in shape]
+        if self.lane is None:
+            return tuple(sizes[a] for a in self.order)
+        sizes[self.lane] = math.ceil(sizes[self.lane] / lanes)
+        return (*(sizes[a] for a in self.order), lanes)
+
+    def elements(self, shape: Shape, lanes: int) -> int:
+        """Elements in memory at the planned maximum, padding included."""
+        return math.prod(self.stored(shape, lanes))
+
+    def pack(self, array: np.ndarray[Any, Any], lanes: int) -> np.ndarray[Any, Any]:
+        """A plain array in this layout, idle lanes zero."""
+        if self.lane is None:
+            return np.ascontiguousarray(array.transpose(self.order))
+        pad = -array.shape[self.lane] % lanes
+        widths = [(0, pad if a == self.lane else 0) for a in range(array.ndim)]
+        cut = np.pad(array, widths)
+        shape = list(cut.shape)
+        shape[self.lane : self.lane + 1] = [shape[self.lane] // lanes, lanes]
+        axes = [a if a <= self.lane else a + 1 for a in self.order]
+        return np.ascontiguousarray(cut.reshape(shape).transpose(*axes, self.lane + 1))
+
+    def unpack(
+        self, memory: np.ndarray[Any, Any], shape: tuple[int, ...], lanes: int
+    ) -> np.ndarray[Any, Any]:
+        """The plain array that memory in this layout holds (a copy)."""
+        stored = memory.reshape(self.stored(shape, lanes))
+        if self.lane is None:
+            return np.ascontiguousarray(stored.transpose(np.argsort(self.order)))
+        rank = len(shape)
+        position = {axis: i for i, axis in enumerate(self.order)}
+        axes: list[int] = []
+        for a in range(rank):
+            axes.append(position[a])
+            if a == self.lane:
+                axes.append(rank)
+        full = stored.transpose(axes).reshape(
+            [math.ceil(s / lanes) * lanes if a == self.lane else s for a, s in enumerate(shape)]
+        )
+        return np.ascontiguousarray(full[tuple(slice(s) for s in shape)])
+
+
+def row_major(rank: int) -> Layout:
+    """NumPy's C order."""
+    return Layout(tuple(range(rank)))

@@ -1,0 +1,60 @@
+"""Where in the user's own code an expression was built: the provenance of every node.
+
+In: nothing (the call stack). Out: a `Source` that prints as `model.py:12` and quotes the line.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+_PACKAGE = str(Path(__file__).parent)
+_override: list[Source] = []
+
+
+@dataclass(frozen=True)
+class Source:
+    """One line of the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def text(self) -> str:
+        """The line itself, stripped; empty when the file cannot be read."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name}:{self.line}"
+
+
+def here() -> Source:
+    """The innermost frame outside symgrad."""
+    if _override:
+        return _override[-1]
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    code = frame.f_code
+    return Source(code.co_filename, frame.f_lineno, code.co_name)
+
+
+@contextmanager
+def at(source: Source) -> Iterator[None]:
+    """Nodes built inside belong to `source`: derivatives and rewrites keep their origin's line."""
+    _override.append(source)
+    try:
+        yield
+    finally:
+        _override.pop()
+
+
+def quote(source: Source) -> str:
+    """`  at model.py:12: h = x @ W`, the last line of every shape error."""
+    text = source.text
+    return f"\n  at {source}" + (f": {text}" if text else "")
