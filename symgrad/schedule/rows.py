@@ -1,0 +1,153 @@
+"""Which axis of each value runs along the rows, and the layout every value gets.
+
+In: the nodes of a graph, operands first. Out: `row_axes` (node -> axis or None) and `layouts`.
+
+A row is whatever shares the weights: the leading axis of the inputs. It is followed through the
+graph; the first row axis of a value becomes its lane axis. Weights that rows are multiplied with
+lie in panels, with everything that meets them elementwise (gradients, moments) in the same layout.
+
+>>> x, w = Input("x", (64, 784)), Parameter("w", (784, 128))
+>>> row_axes(toposort([matmul(x, w)]))[x]
+0
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence
+
+from symgrad import dtypes
+from symgrad.node import Contract, Expr, Gather, Input, Map, Parameter, Reduce, Reindex, Reshape
+from symgrad.schedule.layout import Layout, row_major
+from symgrad.sizes import Dim, Size, product
+
+COMPACT = 8  # weights with fewer outputs than this stay row-major
+
+
+def row_size(nodes: Sequence[Expr]) -> Size | None:
+    """The number of rows: the run-time size of the inputs if they have one, else their first."""
+    inputs = [n for n in nodes if isinstance(n, Input) and n.shape]
+    for n in inputs:
+        for s in n.shape:
+            if isinstance(s, Dim):
+                return s
+    leading = [n.shape[0] for n in inputs if isinstance(n.shape[0], int) and n.shape[0] > 1]
+    return max(leading, key=leading.count, default=None)
+
+
+def row_axes(nodes: Sequence[Expr], rows: Size | None) -> dict[Expr, int | None]:
+    """The lane axis of every node: its first axis that runs along the rows."""
+    tagged: dict[Expr, frozenset[int]] = {}
+    for n in nodes:
+        tagged[n] = _tags(n, tagged, rows)
+    return {n: min(t) if t else None for n, t in tagged.items()}
+
+
+def _tags(n: Expr, tagged: Mapping[Expr, frozenset[int]], rows: Size | None) -> frozenset[int]:
+    if isinstance(n, Parameter) or rows is None:
+        return frozenset()
+    if isinstance(n, Input):
+        return frozenset({0}) if n.shape and n.shape[0] == rows else _dims(n)
+    found: set[int] = set(_dims(n))
+    if isinstance(n, Map):
+        for a in n.args:
+            found |= tagged[a]
+    elif isinstance(n, Contract):
+        labels = {ls[axis] for ls, a in zip(n.ins, n.args) for axis in tagged[a]}
+        found |= {i for i, label in enumerate(n.out) if label in labels}
+    elif isinstance(n, Reduce):
+        kept = [i for i in range(n.args[0].ndim) if n.law == "cumsum" or i not in n.axes]
+        found |= {i for i, axis in enumerate(kept) if axis in tagged[n.args[0]]}
+    elif isinstance(n, Reindex):
+        for axis in tagged[n.args[0]]:
+            offset, terms, divisor = n.maps[axis]
+            if offset == 0 and divisor == 1 and len(terms) == 1 and terms[0][1] == 1:
+                found |= {terms[0][0]} & {i for i, s in enumerate(n.shape) if s == rows}
+    elif isinstance(n, Reshape):
+        found |= {_same_axis(n, axis) for axis in tagged[n.args[0]]} - {-1}
+    elif isinstance(n, Gather):
+        spread = n.args[1].ndim - n.batch
+        for axis in tagged[n.args[0]]:
+            found |= {axis if axis < n.axis else axis + spread - 1} if axis != n.axis else set()
+        for axis in tagged[n.args[1]]:
+            found.add(axis if axis < n.batch else n.axis + axis - n.batch)
+    return frozenset(found)
+
+
+def _dims(n: Expr) -> frozenset[int]:
+    return frozenset(i for i, s in enumerate(n.shape) if isinstance(s, Dim))
+
+
+def _same_axis(n: Expr, axis: int) -> int:
+    """The axis of a reshape's result that is this axis of its operand, or -1."""
+    before = product(n.args[0].shape[:axis])
+    for i, s in enumerate(n.shape):
+        if s == n.args[0].shape[axis] and product(n.shape[:i]) == before:
+            return i
+    return -1
+
+
+def lane_layout(rank: int, axis: int) -> Layout:
+    """Blocks of the lane axis outermost, lanes innermost: `[rows/16][...][16]`."""
+    return Layout((axis, *(a for a in range(rank) if a != axis)), axis)
+
+
+def layouts(
+    nodes: Sequence[Expr],
+    lane_axes: Mapping[Expr, int | None],
+    updates: Mapping[Parameter, Expr],
+    fixed: Mapping[Parameter, Layout],
+) -> dict[Expr, Layout]:
+    """The layout of every node that may come to lie in memory."""
+    parent: dict[Expr, Expr] = {n: n for n in nodes}
+
+    def root(n: Expr) -> Expr:
+        while parent[n] is not n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    plain = [n for n in nodes if lane_axes[n] is None and n.shape]
+    for n in plain:
+        if isinstance(n, Map):
+            for a in n.args:
+                if a.shape and lane_axes[a] is None:
+                    parent[root(a)] = root(n)
+    for p, new in updates.items():
+        if p in parent and lane_axes[new] is None and new.shape == p.shape and p.shape:
+            parent[root(p)] = root(new)
+    wanted = _panels(nodes, lane_axes)
+    wanted.update(fixed)
+    chosen: dict[Expr, Layout] = {}
+    for n in sorted(wanted, key=lambda n: n not in fixed):
+        chosen.setdefault(root(n), wanted[n])
+    result: dict[Expr, Layout] = {}
+    for n in nodes:
+        axis = lane_axes[n]
+        if isinstance(n, Input):
+            result[n] = row_major(n.ndim)
+        elif isinstance(n, Parameter) and n in fixed:
+            result[n] = fixed[n]
+        elif axis is not None:
+            result[n] = lane_layout(n.ndim, axis)
+        else:
+            result[n] = chosen.get(root(n), row_major(n.ndim))
+    return result
+
+
+def _panels(nodes: Sequence[Expr], lane_axes: Mapping[Expr, int | None]) -> dict[Expr, Layout]:
+    """Parameters that rows are multiplied with, in panels over their output axis."""
+    found: dict[Expr, Layout] = {}
+    for n in nodes:
+        if not isinstance(n, Contract) or len(n.args) != 2 or not n.summed:
+            continue
+        for labels, w, other in zip(n.ins, n.args, n.args[::-1]):
+            if not isinstance(w, Parameter) or lane_axes[other] is None or w in found:
+                continue
+            free = [i for i, k in enumerate(labels) if k in n.out]
+            if not dtypes.is_float(w.dtype) or not free or len(free) == w.ndim:
+                continue
+            axis = free[-1]
+            size = w.shape[axis]
+            if isinstance(size, int) and size >= COMPACT:
+                found[w] = lane_layout(w.ndim, axis)
+    return found

@@ -1,0 +1,374 @@
+"""Writing one kernel: values of expressions at an index, addresses, statements.
+
+In: nodes of the graph and, for those that lie in memory, where (`Memory`). Out: a `loops.Kernel`
+and the buffers it is called with.
+
+A node that is not in memory is computed where it is used: `value(node, index)` follows views by
+rewriting the index and elementwise functions by applying them, down to loads.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Iterator, Sequence
+
+from codegen.loops import (
+    Buffer,
+    Const,
+    For,
+    Get,
+    Index,
+    Kernel,
+    Lanes,
+    Let,
+    Load,
+    Op,
+    Param,
+    Poly,
+    Scatter,
+    Stmt,
+    Store,
+    Value,
+)
+
+from symgrad import dtypes
+from symgrad.errors import GraphError
+from symgrad.node import (
+    Constant,
+    Contract,
+    Expr,
+    Gather,
+    Iota,
+    Map,
+    Random,
+    Reindex,
+    Reshape,
+    SizeOf,
+)
+from symgrad.schedule.layout import Layout
+from symgrad.schedule.symbols import Symbols, divide
+
+At = tuple[Poly, ...]  # a logical index, one polynomial per axis
+
+
+@dataclass
+class Memory:
+    """Where values lie: the buffers of the program being built."""
+
+    symbols: Symbols
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    places: dict[tuple[Expr, Layout], str] = field(default_factory=dict)
+    home: dict[Expr, tuple[str, Layout]] = field(default_factory=dict)
+
+    def place(self, node: Expr, layout: Layout, role: str = "arena", name: str = "") -> str:
+        """The buffer of `node` in this layout, made on first use."""
+        key = (node, layout)
+        if key not in self.places:
+            size = layout.elements(node.shape, self.symbols.lanes)
+            name = self._fresh(name or node.name)
+            self.buffers[name] = Buffer(name, node.dtype, max(size, 1), role)
+            self.places[key] = name
+            self.home.setdefault(node, (name, layout))
+        return self.places[key]
+
+    def constant(self, node: Constant) -> str:
+        """The buffer of a baked-in array."""
+        layout = Layout(tuple(range(node.ndim)))
+        if (node, layout) not in self.places:
+            name = self._fresh("constant")
+            data = node.attrs[0]
+            self.buffers[name] = Buffer(name, node.dtype, node.value.size, "constant", data)
+            self.places[node, layout] = name
+            self.home[node] = (name, layout)
+        return self.places[node, layout]
+
+    def scratch(self, name: str, dtype: str, size: int) -> str:
+        """Memory of one kernel's own."""
+        name = self._fresh(name)
+        self.buffers[name] = Buffer(name, dtype, size)
+        return name
+
+    def _fresh(self, name: str) -> str:
+        name = "".join(c if c.isalnum() or c in "._" else "_" for c in name) or "value"
+        taken, i = name, 1
+        while taken in self.buffers:
+            i += 1
+            taken = f"{name}.{i}"
+        return taken
+
+
+class Writer:
+    """Builds the body of one kernel."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.symbols = memory.symbols
+        self.lanes = memory.symbols.lanes
+        self.bounds: dict[str, int] = dict(memory.symbols.largest)
+        self.body: list[Stmt] = []
+        self.operands: dict[str, str] = {}  # buffer -> "r", "w" or "rw"
+        self.lane: str | None = None
+        self._memo: list[dict[tuple[int, At], Value]] = [{}]
+        self._count = 0
+
+    # -- structure ------------------------------------------------------------------------------
+    def fresh(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    @contextmanager
+    def loop(self, stem: str, extent: Poly | int, unroll: int = 1) -> Iterator[Poly]:
+        """A loop; a single turn costs nothing (the variable is 0)."""
+        extent = Poly.of(extent)
+        if extent.constant == 1:
+            yield Poly()
+            return
+        var = self.fresh(stem)
+        self.bounds[var] = self.symbols.most(extent)
+        outer, self.body = self.body, []
+        self._memo.append({})
+        yield Poly.of(var)
+        self._memo.pop()
+        outer.append(For(var, extent, tuple(self.body), unroll))
+        self.body = outer
+
+    @contextmanager
+    def vector(self, live: Poly | None, var: str = "l") -> Iterator[Poly]:
+        """All lanes at once."""
+        self.bounds[var] = self.lanes
+        outer, self.body, self.lane = self.body, [], var
+        self._memo.append({})
+        yield Poly.of(var)
+        self._memo.pop()
+        outer.append(Lanes(var, live, tuple(self.body)))
+        self.body, self.lane = outer, None
+
+    def let(self, value: Value, stem: str = "t") -> Get:
+        """Names a value, so that it is computed once."""
+        if isinstance(value, Get) and not value.at:
+            return value
+        name = self.fresh(stem)
+        self.body.append(Let(name, value))
+        return Get(name, _dtype(value))
+
+    def kernel(self, name: str) -> tuple[Kernel, tuple[str, ...]]:
+        """The finished kernel and the buffers to call it with."""
+        params = tuple(
+            Param(b, self.memory.buffers[b].dtype, mode) for b, mode in self.operands.items()
+        )
+        return Kernel(name, params, tuple(self.body)), tuple(self.operands)
+
+    def touch(self, buffer: str, mode: str) -> str:
+        """Notes that the kernel reads or writes a buffer."""
+        known = self.operands.get(buffer)
+        self.operands[buffer] = mode if known in (None, mode) else "rw"
+        return buffer
+
+    # -- addresses ------------------------------------------------------------------------------
+    def address(self, layout: Layout, shape: Sequence[object], at: At) -> tuple[Poly, bool]:
+        """The offset of a logical index, and whether idle lanes have memory of their own there."""
+        extents = [self.symbols.poly(s) for s in shape]  # type: ignore[arg-type]
+        if layout.lane is None:
+            strides = self.symbols.strides([extents[a] for a in layout.order])
+            total = Poly()
+            for axis, stride in zip(layout.order, strides):
+                total = total + at[axis] * stride
+            return total, False
+        block, within = self._divmod(at[layout.lane], self.lanes)
+        sizes = []
+        for a in layout.order:
+            sizes.append(self.symbols.blocks(shape[a]) if a == layout.lane else extents[a])  # type: ignore[arg-type]
+        strides = self.symbols.strides(sizes)
+        total = within
+        for axis, stride in zip(layout.order, strides):
+            total = total + (block if axis == layout.lane else at[axis]) * stride * self.lanes
+        return total, self.lane is not None and within == Poly.of(self.lane)
+
+    def _divmod(self, poly: Poly, by: int) -> tuple[Poly, Poly]:
+        found = divide(poly, by, self.bounds)
+        if found is not None:
+            return found
+        index, divisor = Index(poly, "int64"), Const(by, "int64")
+        q = self.let(Op("floor_divide", (index, divisor), "int64"), "q")
+        r = self.let(Op("mod", (index, divisor), "int64"), "r")
+        self.bounds[q.name] = max(1, self._most(poly) // by + 1)
+        self.bounds[r.name] = by
+        return Poly.of(q.name), Poly.of(r.name)
+
+    def _most(self, poly: Poly) -> int:
+        total = 0
+        for m, c in poly.terms:
+            total += max(0, c) * math.prod(max(0, self.bounds.get(n, 1 << 31) - 1) or 1 for n in m)
+        return total
+
+    def load(self, node: Expr, at: At, when: Value | None = None) -> Value:
+        """An element of a node in memory."""
+        name, layout = self.memory.home[node]
+        return self.load_from(name, layout, node, at, when)
+
+    def load_from(
+        self, name: str, layout: Layout, node: Expr, at: At, when: Value | None = None
+    ) -> Value:
+        """An element of a certain copy of a node."""
+        offset, full = self.address(layout, node.shape, at)
+        return Load(self.touch(name, "r"), offset, node.dtype, when, full)
+
+    def store(self, name: str, layout: Layout, node: Expr, at: At, value: Value) -> None:
+        offset, full = self.address(layout, node.shape, at)
+        self.body.append(Store(self.touch(name, "w"), offset, value, None, full))
+
+    def scatter(self, name: str, layout: Layout, node: Expr, at: At, value: Value) -> None:
+        offset, _ = self.address(layout, node.shape, at)
+        self.body.append(Scatter(self.touch(name, "rw"), offset, value))
+
+    # -- values ---------------------------------------------------------------------------------
+    def bind(self, node: Expr, at: At, value: Value) -> None:
+        """From here on, in this scope, `node` at this index is `value`."""
+        self._memo[-1][id(node), at] = value
+
+    def value(self, node: Expr, at: At, when: Value | None = None) -> Value:
+        """The value of a node at a logical index."""
+        key = (id(node), at)
+        if when is None:
+            for scope in reversed(self._memo):
+                if key in scope:
+                    return scope[key]
+        found = self._value(node, at, when)
+        if when is None:
+            self._memo[-1][key] = found
+        return found
+
+    def _value(self, n: Expr, at: At, when: Value | None) -> Value:
+        if n in self.memory.home:
+            return self.load(n, at, when)
+        if isinstance(n, Map):
+            args = tuple(self.value(a, at if a.shape else (), when) for a in n.args)
+            fn = "cast" if n.op.startswith("to_") else n.op
+            return Op(fn, args, n.dtype)
+        if isinstance(n, Contract):
+            return self._product(n, at, when)
+        if isinstance(n, Constant):
+            scalar = n.scalar
+            if scalar is not None:
+                return Const(scalar, n.dtype)
+            self.memory.constant(n)
+            return self.load(n, at, when)
+        if isinstance(n, SizeOf):
+            return Op("cast", (Index(self.symbols.poly(n.of_size), "int64"),), n.dtype)
+        if isinstance(n, Iota):
+            return Op("cast", (Index(at[0], "int32"),), n.dtype)
+        if isinstance(n, Reindex):
+            return self._reindexed(n, at, when)
+        if isinstance(n, Reshape):
+            return self.value(n.args[0], self.unravel(n, at), when)
+        if isinstance(n, Gather):
+            return self._gathered(n, at, when)
+        if isinstance(n, Random):
+            return self._random(n, at)
+        raise GraphError(f"{n.name} of shape {n.shape} is used before it is computed")
+
+    def _product(self, n: Contract, at: At, when: Value | None) -> Value:
+        where = dict(zip(n.out, at))
+        values = [
+            self.value(a, tuple(where[k] for k in labels), when) for labels, a in zip(n.ins, n.args)
+        ]
+        result = values[0]
+        for v in values[1:]:
+            fn = "logical_and" if n.dtype == "bool" else "mul"
+            result = Op(fn, (result, v), n.args[0].dtype)
+        return result if n.dtype == n.args[0].dtype else Op("cast", (result,), n.dtype)
+
+    def _reindexed(self, n: Reindex, at: At, when: Value | None) -> Value:
+        arg, index, conditions = n.args[0], [], [] if when is None else [when]
+        for axis, (offset, terms, divisor) in enumerate(n.maps):
+            poly = Poly.of(offset)
+            for out_axis, coefficient in terms:
+                poly = poly + at[out_axis] * coefficient
+            size = self.symbols.poly(arg.shape[axis])
+            if divisor != 1:
+                number = Index(poly, "int64")
+                by = Const(divisor, "int64")
+                even = Op("equal", (Op("mod", (number, by), "int64"), Const(0, "int64")), "bool")
+                conditions.append(self.let(even, "even"))
+                quotient = self.let(Op("floor_divide", (number, by), "int64"), "q")
+                self.bounds[quotient.name] = self.symbols.most(size)
+                poly = Poly.of(quotient.name)
+            if not n.inside(axis):
+                number = Index(poly, "int64")
+                low = Op("greater_equal", (number, Const(0, "int64")), "bool")
+                high = Op("less", (number, Index(size, "int64")), "bool")
+                conditions.append(self.let(Op("logical_and", (low, high), "bool"), "inside"))
+            index.append(poly)
+        if not conditions:
+            return self.value(arg, tuple(index))
+        condition = conditions[0]
+        for c in conditions[1:]:
+            condition = Op("logical_and", (condition, c), "bool")
+        condition = self.let(condition, "inside")
+        inner = self.value(arg, tuple(index), condition)
+        return Op("where", (condition, inner, Const(n.fill, n.dtype)), n.dtype)
+
+    def unravel(self, n: Reshape, at: At) -> At:
+        """The index of a reshape's operand."""
+        arg = n.args[0]
+        extents = [self.symbols.poly(s) for s in n.shape]
+        linear = Poly()
+        for i, stride in zip(at, self.symbols.strides(extents)):
+            linear = linear + i * stride
+        index: list[Poly] = []
+        for size in reversed(arg.shape[1:]):
+            if isinstance(size, int):
+                linear, inner = self._divmod(linear, size)
+            else:
+                linear, inner = self._divmod_size(linear, self.symbols.poly(size))
+            index.append(inner)
+        return (*([linear] if arg.ndim else []), *reversed(index))
+
+    def _divmod_size(self, poly: Poly, by: Poly) -> tuple[Poly, Poly]:
+        number, divisor = Index(poly, "int64"), Index(by, "int64")
+        q = self.let(Op("floor_divide", (number, divisor), "int64"), "q")
+        r = self.let(Op("mod", (number, divisor), "int64"), "r")
+        self.bounds[q.name] = self._most(poly) + 1
+        self.bounds[r.name] = self.symbols.most(by)
+        return Poly.of(q.name), Poly.of(r.name)
+
+    def gather_index(self, n: Expr, indices: Expr, at: At, when: Value | None, size: Poly) -> Poly:
+        """A data-dependent index, kept inside the axis (inputs are checked before the call)."""
+        raw = Op("cast", (self.value(indices, at, when),), "int64")
+        top = Op("sub", (Index(size, "int64"), Const(1, "int64")), "int64")
+        low = Op("maximum", (raw, Const(0, "int64")), "int64")
+        name = self.let(Op("minimum", (low, top), "int64"), "g").name
+        self.bounds[name] = self.symbols.most(size)
+        return Poly.of(name)
+
+    def _gathered(self, n: Gather, at: At, when: Value | None) -> Value:
+        arg, indices = n.args
+        spread = indices.ndim - n.batch
+        where = (*at[: n.batch], *at[n.axis : n.axis + spread])
+        size = self.symbols.poly(arg.shape[n.axis])
+        picked = self.gather_index(n, indices, where, when, size)
+        return self.value(arg, (*at[: n.axis], picked, *at[n.axis + spread :]), when)
+
+    def _random(self, n: Random, at: At) -> Value:
+        from symgrad.schedule.random import draw
+
+        extents = [self.symbols.poly(s) for s in n.shape]
+        linear = Poly()
+        for i, stride in zip(at, self.symbols.strides(extents)):
+            linear = linear + i * stride
+        return draw(self, n, linear)
+
+
+def _dtype(value: Value) -> str:
+    return value.dtype
+
+
+def identity_at(shape: Sequence[object], variables: Sequence[Poly]) -> At:
+    """The index that names every element of a shape by loop variables."""
+    return tuple(variables[: len(shape)])
+
+
+def is_float(node: Expr) -> bool:
+    return dtypes.is_float(node.dtype)
