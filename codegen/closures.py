@@ -1,0 +1,386 @@
+"""Kernels of the loop grammar as Python closures over a `Frame`: what `interpret` calls.
+
+In: a kernel and the number of lanes. Out: a function that runs its body on a frame, which holds
+the names (sizes, loop variables, registers, accumulators) and the memory of one call.
+
+>>> body = Compiler(lanes=8, kernel=kernel, scalar=False).block(kernel.body)
+>>> body(Frame({"n": 20}, {"x": Bound(np.ones(24, np.float32), 0)}))
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from codegen import loops
+from codegen.functions import FUNCTIONS
+from codegen.loops import Poly, PolyLike
+
+Code = Callable[["Frame"], Any]
+
+POISON = {"bool": True, "int32": -1234567891, "int64": -1234567890987654321}
+REDUCE = {"add": np.add, "mul": np.multiply, "maximum": np.maximum, "minimum": np.minimum}
+
+
+class OutOfBounds(IndexError):
+    """An access outside of a buffer."""
+
+
+def poison(dtype: str) -> Any:
+    return np.dtype(dtype).type(POISON.get(dtype, np.nan))
+
+
+@dataclass
+class Bound:
+    """A kernel's parameter: a whole buffer, and where element 0 is."""
+
+    array: np.ndarray
+    offset: int
+
+
+@dataclass
+class Frame:
+    """A call in progress. `names` holds sizes, loop variables, registers and accumulators (a tile
+    as a flat list); inside `Lanes`, `live` counts the vector's elements, `first` is its lane."""
+
+    names: dict[str, Any]
+    memory: dict[str, Bound]
+    live: int = 0
+    first: int = 0
+    memo: dict[int, Any] = field(default_factory=dict)
+
+
+def poly_code(poly: PolyLike, registers: Collection[str]) -> Callable[[dict[str, Any]], Any]:
+    """A polynomial as a function of the names; registers are widened before they are multiplied."""
+    terms = []
+    for monomial, factor in Poly.of(poly).terms:
+        factors = [f"n[{m!r}].astype('i8')" if m in registers else f"n[{m!r}]" for m in monomial]
+        terms.append("*".join([str(factor)] * (factor != 1 or not factors) + factors))
+    function: Callable[[dict[str, Any]], Any] = eval(f"lambda n: {'+'.join(terms) or '0'}")
+    return function
+
+
+class Compiler:
+    """Closures for one kernel. `vectors` are the names that hold one element per lane."""
+
+    def __init__(self, lanes: int, kernel: loops.Kernel, scalar: bool) -> None:
+        self.lanes, self.kernel, self.scalar = lanes, kernel, scalar
+        self.lane: str | None = None
+        self.vectors: set[str] = set()
+        self.registers: set[str] = set()
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.outside: set[str] = set()  # accumulators declared outside of the Lanes around
+
+    def block(self, body: tuple[loops.Stmt, ...]) -> Code:
+        steps = [getattr(self, "_" + type(s).__name__.lower())(s) for s in body]
+
+        def block(frame: Frame) -> None:
+            for step in steps:
+                step(frame)
+
+        return block
+
+    def uniform(self, poly: PolyLike) -> Callable[[dict[str, Any]], Any]:
+        return poly_code(poly, self.registers)
+
+    # -- statements
+
+    def _for(self, s: loops.For) -> Code:
+        extent, body, var = self.uniform(s.extent), self.block(s.body), s.var
+
+        def loop(frame: Frame) -> None:
+            for i in range(int(extent(frame.names))):
+                frame.names[var] = i
+                body(frame)
+
+        return loop
+
+    def _lanes(self, s: loops.Lanes) -> Code:
+        live = self.uniform(self.lanes if s.live is None else s.live)
+        before = self.vectors, self.outside
+        self.lane, self.vectors, self.outside = s.var, self.vectors | {s.var}, set(self.shapes)
+        body = self.block(s.body)
+        self.lane, (self.vectors, self.outside) = None, before
+
+        def vector(frame: Frame) -> None:
+            n = min(max(int(live(frame.names)), 0), self.lanes)
+            for first, count in [(i, 1) for i in range(n)] if self.scalar else [(0, n)]:
+                frame.names[s.var] = np.arange(first, first + count)
+                frame.live, frame.first = count, first
+                body(frame)
+
+        return vector
+
+    def _let(self, s: loops.Let) -> Code:
+        value, name = self.root(s.value), s.name
+        self.registers.add(name)
+        if self.lane is not None:
+            self.vectors.add(name)
+
+        def let(frame: Frame) -> None:
+            frame.names[name] = value(frame)
+
+        return let
+
+    def _declare(self, s: loops.Declare) -> Code:
+        init, name = self.root(s.init), s.name
+        count = int(np.prod(s.shape))
+        self.shapes[name] = s.shape
+        self.outside.discard(name)
+        if self.lane is not None:
+            self.vectors.add(name)
+
+        def declare(frame: Frame) -> None:
+            frame.names[name] = [init(frame)] * count
+
+        return declare
+
+    def _place(self, name: str, at: tuple[PolyLike, ...]) -> Callable[[dict[str, Any]], int]:
+        """Which element of the flat tile `name[at]` is."""
+        shape = self.shapes[name]
+        flat = Poly()
+        for size, subscript in zip(shape, at):
+            flat = flat * size + subscript
+        subscripts = [self.uniform(a) for a in at]
+        code = self.uniform(flat)
+        kernel = self.kernel.name
+
+        def place(names: dict[str, Any]) -> int:
+            for subscript, size in zip(subscripts, shape):
+                if not 0 <= subscript(names) < size:
+                    where = ", ".join(str(s(names)) for s in subscripts)
+                    raise OutOfBounds(f"kernel {kernel}: {name}[{where}] is outside of {shape}")
+            return int(code(names))
+
+        return place
+
+    def _accumulate(self, s: loops.Accumulate) -> Code:
+        value, place, name = self.root(s.value), self._place(s.name, s.at), s.name
+        fn = REDUCE[s.fn]
+        across = self.lane is not None and name in self.outside
+
+        def accumulate(frame: Frame) -> None:
+            add = value(frame)
+            if across:
+                if not frame.live:
+                    return
+                add = fn.reduce(np.broadcast_to(add, frame.live))
+            tile = frame.names[name]
+            i = place(frame.names)
+            tile[i] = fn(tile[i], add)
+
+        return accumulate
+
+    def _store(self, s: loops.Store) -> Code:
+        value, when = self.root(s.value), None if s.when is None else self.root(s.when)
+        place = self._access("store", s.buffer, s.index, s.full and not self.scalar)
+
+        def store(frame: Frame) -> None:
+            new, keep = value(frame), None if when is None else when(frame)
+            array, index, idle = place(frame, keep)
+            if isinstance(index, int) and (np.ndim(new) or np.ndim(keep)):
+                index = np.full(frame.live, index)  # the last lane wins
+                index = index if keep is None else index[np.broadcast_to(keep, frame.live)]
+            if isinstance(index, int):
+                if keep is not None and not keep:
+                    return
+            elif keep is not None:
+                new = np.broadcast_to(new, frame.live)[np.broadcast_to(keep, frame.live)]
+            if idle is not None:
+                array[idle] = poison(array.dtype.name)
+            array[index] = new
+
+        return store
+
+    def _scatter(self, s: loops.Scatter) -> Code:
+        value, place = self.root(s.value), self._access("scatter", s.buffer, s.index, False)
+
+        def scatter(frame: Frame) -> None:
+            array, index, _ = place(frame, None)
+            new = value(frame)
+            if isinstance(index, int) and self.lane is not None:
+                index = np.full(frame.live, index)
+            elif isinstance(index, slice):
+                index = np.arange(index.start, index.stop)
+            np.add.at(array, index, new)
+
+        return scatter
+
+    def _transpose(self, s: loops.Transpose) -> Code:
+        polys = (s.dst_index, s.dst_stride, s.src_index, s.src_stride, s.rows, s.cols)
+        code = [self.uniform(p) for p in polys]
+        written = None if s.pad == "none" else self.lanes
+
+        def transpose(frame: Frame) -> None:
+            to, to_stride, at, at_stride, rows, cols = (int(c(frame.names)) for c in code)
+            if not (0 <= rows <= self.lanes and 0 <= cols <= self.lanes):
+                raise OutOfBounds(
+                    f"kernel {self.kernel.name}: a transpose of {rows} x {cols} exceeds "
+                    f"{self.lanes} lanes"
+                )
+            r, c = np.arange(rows), np.arange(cols)
+            taken = self._checked("load", frame, s.src, at + r * at_stride + c[:, None])
+            tile = np.zeros((cols, written or rows), s.dtype)
+            if s.pad == "first" and rows:
+                tile[:] = taken[:, :1]
+            tile[:, :rows] = taken
+            spread = to + c[:, None] * to_stride + np.arange(tile.shape[1])
+            self._checked("store", frame, s.dst, spread)
+            bound = frame.memory[s.dst]
+            bound.array[spread + bound.offset] = tile
+
+        return transpose
+
+    # -- accesses
+
+    def _checked(self, what: str, frame: Frame, buffer: str, index: np.ndarray) -> np.ndarray:
+        bound = frame.memory[buffer]
+        index = index + bound.offset
+        wrong = index[(index < 0) | (index >= bound.array.size)]
+        if wrong.size:
+            raise self._outside(what, frame, buffer, int(wrong.flat[0]))
+        return bound.array[index]
+
+    def _outside(self, what: str, frame: Frame, buffer: str, at: int) -> OutOfBounds:
+        bound = frame.memory[buffer]
+        shown = {n: v for n, v in frame.names.items() if isinstance(v, int)}
+        return OutOfBounds(
+            f"kernel {self.kernel.name}: {what} {buffer}[{at - bound.offset}] is outside of its "
+            f"{bound.array.size} elements (offset {bound.offset}; "
+            + ", ".join(f"{n} = {v}" for n, v in shown.items())
+            + ")"
+        )
+
+    def _access(self, what: str, buffer: str, index: Poly, full: bool) -> Callable[..., Any]:
+        """Code giving the array, the index into it (int, slice, or integers where `keep` holds)
+        and the index of what idle lanes may write."""
+        vectors = index.names & self.vectors
+        linear = vectors <= {self.lane}
+        step = index.coefficient(self.lane) if self.lane in vectors and linear else Poly()
+        base, stride = (
+            self.uniform(index.without(self.lane or "") if linear else 0),
+            (self.uniform(step)),
+        )
+        whole = self.uniform(index)
+
+        def access(frame: Frame, keep: Any) -> tuple[np.ndarray, Any, Any]:
+            bound = frame.memory[buffer]
+            size, idle = bound.array.size, None
+            if not linear or (keep is not None and vectors):
+                at = np.broadcast_to(whole(frame.names) + bound.offset, frame.live)
+                at = at if keep is None else at[np.broadcast_to(keep, frame.live)]
+                wrong = at[(at < 0) | (at >= size)]
+                if wrong.size:
+                    raise self._outside(what, frame, buffer, int(wrong[0]))
+                return bound.array, at, None
+            start, by = int(base(frame.names)) + bound.offset, int(stride(frame.names))
+            start += frame.first * by
+            last = start + max(self.lanes if full else frame.live, 1) * by - by
+            if vectors and not full and not frame.live:
+                return bound.array, slice(0, 0), None
+            if not (0 <= start < size and 0 <= last < size) and (keep is None or np.any(keep)):
+                bad = last if 0 <= start < size else start
+                raise self._outside(what, frame, buffer, bad)
+            if not vectors:
+                return bound.array, start, None
+            if full and frame.live < self.lanes:
+                idle = np.arange(frame.live, self.lanes) * by + start
+            if by == 1:
+                return bound.array, slice(start, start + frame.live), idle
+            return bound.array, np.arange(frame.live) * by + start, idle
+
+        return access
+
+    # -- values
+
+    def root(self, value: loops.Value) -> Code:
+        """A statement's value: shared parts are computed once."""
+        shared = {key for key, uses in Counter(_uses(value)).items() if uses > 1}
+        if not shared:
+            return self.value(value)
+        code = self.value(value, shared)
+
+        def root(frame: Frame) -> Any:
+            frame.memo = {}
+            return code(frame)
+
+        return root
+
+    def value(self, value: loops.Value, shared: set[int] | None = None) -> Code:
+        shared = shared if shared is not None else set()
+        code: Code = getattr(self, "_" + type(value).__name__.lower())(value, shared)
+        if id(value) not in shared:
+            return code
+        key = id(value)
+
+        def memoised(frame: Frame) -> Any:
+            if key not in frame.memo:
+                frame.memo[key] = code(frame)
+            return frame.memo[key]
+
+        return memoised
+
+    def _const(self, v: loops.Const, shared: set[int]) -> Code:
+        number = np.dtype(v.dtype).type(v.number)
+        return lambda frame: number
+
+    def _load(self, v: loops.Load, shared: set[int]) -> Code:
+        when = None if v.when is None else self.value(v.when, shared)
+        place = self._access("load", v.buffer, v.index, v.full and not self.scalar)
+        zero = np.dtype(v.dtype).type(0)
+
+        def load(frame: Frame) -> Any:
+            if when is None:
+                array, index, _ = place(frame, None)
+                return array[index] if isinstance(index, int) else array[index].copy()
+            keep = when(frame)
+            array, index, _ = place(frame, keep)
+            if isinstance(index, int):
+                return np.where(keep, array[index], zero) if np.any(keep) else zero
+            out = np.zeros(frame.live, v.dtype)
+            out[np.broadcast_to(keep, frame.live)] = array[index]
+            return out
+
+        return load
+
+    def _get(self, v: loops.Get, shared: set[int]) -> Code:
+        name = v.name
+        if name not in self.shapes:
+            return lambda frame: frame.names[name]
+        place = self._place(name, v.at)
+        return lambda frame: frame.names[name][place(frame.names)]
+
+    def _index(self, v: loops.Index, shared: set[int]) -> Code:
+        poly, dtype = self.uniform(v.poly), v.dtype
+        return lambda frame: np.asarray(poly(frame.names)).astype(dtype)
+
+    def _op(self, v: loops.Op, shared: set[int]) -> Code:
+        function = FUNCTIONS[v.fn]
+        args = [self.value(a, shared) for a in v.args]
+        numpy, dtype = function.numpy, v.dtype
+        if function.rule in ("cast", "bitcast"):
+            return lambda frame: numpy(args[0](frame), dtype)
+        if len(args) == 2:
+            left, right = args
+            return lambda frame: numpy(left(frame), right(frame))
+        return lambda frame: numpy(*[a(frame) for a in args])
+
+
+def _uses(value: loops.Value) -> Iterator[int]:
+    """The id of every value at every place it is used."""
+    seen: set[int] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        yield id(v)
+        if id(v) in seen:
+            continue
+        seen.add(id(v))
+        if isinstance(v, loops.Op):
+            stack.extend(v.args)
+        elif isinstance(v, loops.Load) and v.when is not None:
+            stack.append(v.when)
