@@ -1,0 +1,343 @@
+"""Activations and normalisations as functions of expressions, by PyTorch's formulas.
+
+In: expressions. Out: expressions. Formulas are written as in a textbook; what makes them safe at
+large inputs (softmax, log-softmax and their gradients) is the rewriter's work.
+
+>>> softmax(Input("z", (4, 10)))
+<div (4, 10) float32>
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Sequence
+
+from symgrad import dtypes, ops, source
+from symgrad.errors import DTypeError, InputError, ShapeError
+from symgrad.nn.statistics import record
+from symgrad.node import Expr, Iota, Random, SizeOf, State
+from symgrad.sizes import Dim, Shape, Size, product, show
+
+Axes = tuple[int, ...]
+
+
+def _floating(name: str, x: Any) -> Expr:
+    """The operand as an expression of a floating type."""
+    x = ops.as_expr(x)
+    if not dtypes.is_float(x.dtype):
+        raise DTypeError(
+            f"{name}: takes float32 or float64, got {x.dtype}" + source.quote(source.here())
+        )
+    return x  # type: ignore[no-any-return]
+
+
+# -- activations ------------------------------------------------------------------------------
+def relu(x: Any) -> Expr:
+    """max(x, 0); the derivative at 0 is 0."""
+    return ops.relu(_floating("relu", x))
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Expr:
+    """x where x > 0, negative_slope * x elsewhere."""
+    x = _floating("leaky_relu", x)
+    return ops.where(x > 0, x, x * negative_slope)
+
+
+def prelu(x: Any, weight: Any) -> Expr:
+    """leaky_relu with a learned slope: one for all (shape () or (1,)), or one for each channel.
+
+    Channels are axis 1, or axis 0 of a one-dimensional operand, as in PyTorch.
+    """
+    x, weight = _floating("prelu", x), _floating("prelu", weight)
+    if weight.size == 1:
+        slope = ops.reshape(weight, ())
+    else:
+        axis = 1 if x.ndim > 1 else 0
+        if weight.ndim != 1 or not x.ndim or x.shape[axis] != weight.shape[0]:
+            raise ShapeError(
+                f"prelu: slopes {show(weight.shape)} do not fit the channels (axis {axis}) of "
+                f"{show(x.shape)}" + source.quote(source.here())
+            )
+        slope = _along(weight, axis, x.ndim)
+    return ops.where(x > 0, x, x * slope)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Expr:
+    """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
+    x = _floating("elu", x)
+    # exp sees no positive argument: an overflow in the branch not taken would spoil the gradient.
+    return ops.where(x > 0, x, ops.expm1(ops.minimum(x, 0)) * alpha)
+
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def selu(x: Any) -> Expr:
+    """scale * elu(x, alpha) with the constants of Klambauer et al. (2017)."""
+    return elu(_floating("selu", x), SELU_ALPHA) * SELU_SCALE
+
+
+def gelu(x: Any, approximate: str = "none") -> Expr:
+    """x * Phi(x), Phi the normal distribution function, or its tanh approximation.
+
+    "none": x/2 * (1 + erf(x / sqrt 2)). "tanh": x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    """
+    x = _floating("gelu", x)
+    if approximate == "none":
+        return x * 0.5 * (1 + ops.erf(x * math.sqrt(0.5)))
+    if approximate == "tanh":
+        inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
+        return x * 0.5 * (1 + ops.tanh(inner))
+    raise InputError(
+        f'gelu: approximate is "none" or "tanh", got {approximate!r}' + source.quote(source.here())
+    )
+
+
+def sigmoid(x: Any) -> Expr:
+    """1 / (1 + exp(-x))."""
+    return ops.sigmoid(_floating("sigmoid", x))
+
+
+def silu(x: Any) -> Expr:
+    """x * sigmoid(x), also called swish."""
+    x = _floating("silu", x)
+    return x * ops.sigmoid(x)
+
+
+def softplus(x: Any, beta: float = 1.0) -> Expr:
+    """log(1 + exp(beta * x)) / beta. Exact everywhere: PyTorch turns linear at beta * x > 20."""
+    x = _floating("softplus", x)
+    if beta == 1:
+        return ops.softplus(x)
+    if not beta > 0:
+        raise InputError(f"softplus: beta must be positive, got {beta}")
+    return ops.softplus(x * beta) / beta
+
+
+def hard_sigmoid(x: Any) -> Expr:
+    """clip(x/6 + 1/2, 0, 1)."""
+    x = _floating("hard_sigmoid", x)
+    return ops.minimum(ops.maximum(x + 3, 0), 6) / 6
+
+
+def tanh(x: Any) -> Expr:
+    """The hyperbolic tangent."""
+    return ops.tanh(_floating("tanh", x))
+
+
+def softmax(x: Any, axis: int = -1) -> Expr:
+    """exp(x) / sum(exp(x)) along an axis."""
+    e = ops.exp(_floating("softmax", x))
+    return e / ops.sum(e, axis=axis, keepdims=True)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Expr:
+    """x - log(sum(exp(x))) along an axis."""
+    x = _floating("log_softmax", x)
+    return x - ops.logsumexp(x, axis=axis, keepdims=True)
+
+
+# -- dropout ----------------------------------------------------------------------------------
+def check_probability(name: str, p: Any) -> float:
+    """A dropout probability: a number in [0, 1)."""
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
+        raise InputError(
+            f"{name}: the probability p must be in [0, 1), got {p!r}" + source.quote(source.here())
+        )
+    return float(p)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Expr:
+    """Each element zero with probability p, the others times 1 / (1 - p).
+
+    Every call draws its own numbers: a function of seed, step and this call's place in the graph.
+    The identity when `training` is False.
+    """
+    x, p = _floating("dropout", x), check_probability("dropout", p)
+    if not training or p == 0:
+        return x
+    kept = Random.of("uniform", x.shape, x.dtype) >= p
+    return ops.where(kept, x * (1 / (1 - p)), 0)
+
+
+# -- normalisation ----------------------------------------------------------------------------
+def _along(vector: Expr, axis: int, ndim: int) -> Expr:
+    """A vector as an operand that broadcasts along one axis of an ndim-dimensional array."""
+    return ops.reshape(vector, (1,) * axis + vector.shape + (1,) * (ndim - axis - 1))
+
+
+def _normalise(x: Expr, axes: Axes, eps: float) -> tuple[Expr, Expr, Expr]:
+    """(x - mean) / sqrt(var + eps) over axes, and the (biased) mean and variance, axes kept."""
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    centred = x - mean
+    var = ops.mean(centred * centred, axis=axes, keepdims=True)
+    return centred / ops.sqrt(var + eps), mean, var
+
+
+def layer_norm(
+    x: Any,
+    normalized_shape: int | Sequence[int] | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Expr:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, those of normalized_shape.
+
+    The last axis when no shape is given; the variance is the biased one, as in PyTorch.
+    """
+    x = _floating("layer_norm", x)
+    if normalized_shape is None:
+        normalized_shape = x.shape[-1:]  # type: ignore[assignment]
+    elif isinstance(normalized_shape, int):
+        normalized_shape = (normalized_shape,)
+    shape: Shape = tuple(normalized_shape)  # type: ignore[arg-type]
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(
+            f"layer_norm: {show(x.shape)} does not end in the normalized shape {show(shape)}"
+            + source.quote(source.here())
+        )
+    y = _normalise(x, tuple(range(x.ndim - len(shape), x.ndim)), eps)[0]
+    for name, operand in (("weight", weight), ("bias", bias)):
+        if operand is not None and operand.shape != shape:
+            raise ShapeError(
+                f"layer_norm: {name} {show(operand.shape)} differs from the normalized shape "
+                f"{show(shape)}" + source.quote(source.here())
+            )
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def group_norm(
+    x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Expr:
+    """Normalise every sample over groups of neighbouring channels (axis 1) and all later axes."""
+    x = _floating("group_norm", x)
+    channels = x.shape[1] if x.ndim > 1 else 0
+    if isinstance(channels, Dim) or not channels or groups < 1 or channels % groups:
+        raise ShapeError(
+            f"group_norm: {show(x.shape)} has {channels} channels (axis 1), which do not make "
+            f"{groups} groups" + source.quote(source.here())
+        )
+    split = (x.shape[0], groups, channels // groups, *x.shape[2:])
+    y = _normalise(ops.reshape(x, split), tuple(range(2, len(split))), eps)[0]
+    return _scale_shift("group_norm", ops.reshape(y, x.shape), weight, bias)
+
+
+def batch_norm(
+    x: Any,
+    running_mean: State | None = None,
+    running_var: State | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Expr:
+    """Normalise every channel (axis 1) over all other axes: (x - mean) / sqrt(var + eps).
+
+    In training, by the batch's mean and biased variance, differentiated through, and the running
+    states move: s <- (1 - momentum) s + momentum * batch value, the variance by its unbiased
+    estimate, as in PyTorch; `updates_of(loss)` lists these updates. Otherwise by the running
+    states (by the batch when there are none).
+    """
+    x = _floating("batch_norm", x)
+    if x.ndim < 2:
+        raise ShapeError(
+            f"batch_norm: takes (n, channels, ...), got {show(x.shape)}"
+            + source.quote(source.here())
+        )
+    for name, s in (("running_mean", running_mean), ("running_var", running_var)):
+        _check_channels("batch_norm", name, s, x)
+    axes = (0, *range(2, x.ndim))
+    by_batch = training or running_mean is None or running_var is None
+    if by_batch:
+        count = product(tuple(x.shape[a] for a in axes))
+        if training and count == 1:
+            raise ShapeError(
+                f"batch_norm: one value per channel in {show(x.shape)} has no variance to train on"
+                + source.quote(source.here())
+            )
+        y, mean, var = _normalise(x, axes, eps)
+    else:
+        mean, var = _along(running_mean, 1, x.ndim), _along(running_var, 1, x.ndim)  # type: ignore
+        y = (x - mean) / ops.sqrt(var + eps)
+    y = _scale_shift("batch_norm", y, weight, bias)
+    if training and isinstance(running_mean, State) and isinstance(running_var, State):
+        channels = (x.shape[1],)
+        unbiased = var * _bessel(count, x.dtype)
+        _track(y, running_mean, ops.reshape(mean, channels), momentum)
+        _track(y, running_var, ops.reshape(unbiased, channels), momentum)
+    return y
+
+
+def _bessel(count: Size, dtype: str) -> Expr:
+    """count / (count - 1); with a run-time count of 1 the variance is 0, and stays finite."""
+    n = SizeOf.of(count, dtype)
+    return n / ops.maximum(n - 1, 1)
+
+
+def _track(y: Expr, state: State, value: Expr, momentum: float) -> None:
+    value = ops.stop_gradient(value)
+    record(y, state, lambda s: s * (1 - momentum) + ops.cast(value, state.dtype) * momentum)
+
+
+def _check_channels(op: str, name: str, operand: Any, x: Expr) -> None:
+    if operand is not None and operand.shape != x.shape[1:2]:
+        raise ShapeError(
+            f"{op}: {name} {show(operand.shape)} does not fit the channels (axis 1) of "
+            f"{show(x.shape)}" + source.quote(source.here())
+        )
+
+
+def _scale_shift(op: str, y: Expr, weight: Any, bias: Any) -> Expr:
+    """y * weight + bias by channel."""
+    _check_channels(op, "weight", weight, y)
+    _check_channels(op, "bias", bias, y)
+    y = y if weight is None else y * _along(weight, 1, y.ndim)
+    return y if bias is None else y + _along(bias, 1, y.ndim)
+
+
+# -- attention --------------------------------------------------------------------------------
+def attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    training: bool = True,
+) -> Expr:
+    """softmax(query key^T * scale) value.
+
+    query is (..., t, d), key (..., s, d), value (..., s, e). scale is 1/sqrt(d) unless given. A boolean `mask`, broadcast to (..., t, s), is True where
+    attention is allowed; a floating one is added to the scores. `causal` lets position i see
+    positions up to i. Meaning and defaults are those of PyTorch's scaled_dot_product_attention.
+    """
+    q, k, v = (_floating("attention", a) for a in (query, key, value))
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(
+            f"attention: query {show(q.shape)}, key {show(k.shape)} and value {show(v.shape)} "
+            "must be (..., t, d), (..., s, d) and (..., s, e)" + source.quote(source.here())
+        )
+    width = q.shape[-1]
+    if scale is None:
+        if isinstance(width, Dim):
+            raise ShapeError(f"attention: the width of {show(q.shape)} must be an int")
+        scale = 1 / math.sqrt(width)
+    last = (*range(k.ndim - 2), k.ndim - 1, k.ndim - 2)
+    scores = ops.matmul(q * scale, ops.transpose(k, last))
+    if causal:
+        row = ops.expand_dims(Iota.of(q.shape[-2]), 1)
+        scores = ops.where(row >= Iota.of(k.shape[-2]), scores, -math.inf)
+    if mask is not None:
+        mask = ops.as_expr(mask)
+        if mask.dtype == "bool":
+            scores = ops.where(mask, scores, -math.inf)
+        else:
+            scores = scores + mask
+    weights = softmax(scores)
+    if dropout_p:
+        weights = dropout(weights, dropout_p, training)
+    return ops.matmul(weights, v)

@@ -1,0 +1,422 @@
+"""Optimizers: plain update expressions, by PyTorch's names, defaults and formulas.
+
+In: parameters and the gradients of a loss. Out: what each parameter and each state (moments, step
+counter) becomes: `{W: W - lr * g, m: 0.9 * m + g}`.
+
+    step = sg.train_step(loss, sg.optim.Adam(1e-3))
+
+An optimizer of one's own gives the rule for one parameter; `moment` makes a state like it:
+
+    class Lion(sg.optim.Optimizer):
+        def rule(self, p, g):
+            m = self.moment("m", p)
+            direction = sg.sign(0.9 * m + 0.1 * g)
+            return {p: p - self.rate(p) * direction, m: 0.99 * m + 0.01 * g}
+
+or is any object with `updates(params, grads) -> dict`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Mapping, Sequence, Union
+
+from symgrad import dtypes, names, ops, source
+from symgrad.errors import GraphError, InputError, ShapeError
+from symgrad.node import Constant, Expr, Parameter, State
+from symgrad.schedules import Schedule, check_rate
+from symgrad.sizes import show
+
+Updates = dict[Parameter, Expr]
+Rate = Union[float, Expr, Schedule, Callable[[Expr], Any]]
+Constraint = Callable[[Expr], Expr]
+
+
+def _fail(what: str) -> InputError:
+    return InputError(what + source.quote(source.here()))
+
+
+def _number(owner: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """A hyperparameter in [low, high)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value < high:
+        raise _fail(f"{owner}: {name} must be in [{low:g}, {high:g}), got {value!r}")
+    return float(value)
+
+
+class Optimizer:
+    """Base of the optimizers: the learning rate, the states, gradient clipping, constraints.
+
+    lr            a number (kept in the state `<name>.lr`, so that it can be set between calls), a
+                  schedule (any function from the step counter to a rate), or a 0-d expression
+    weight_decay  added to the gradient as weight_decay * p, biases included, as in PyTorch
+    maximize      ascend instead of descend
+    clip_norm     scale all gradients so that their joint norm is at most this
+    clip_value    clip every element of the gradients to [-clip_value, clip_value]
+    constraints   a projection of every weight after its update, or {parameter: projection}
+    name          what the names of states start with; give it where one graph has two optimizers
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 1e-3,
+        *,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        constraints: Constraint | Mapping[Parameter, Constraint] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or type(self).__name__.lower()
+        self.weight_decay = self._checked("weight_decay", weight_decay)
+        self.maximize = maximize
+        self.clip_norm = None if clip_norm is None else self._positive("clip_norm", clip_norm)
+        self.clip_value = None if clip_value is None else self._positive("clip_value", clip_value)
+        self.constraints = constraints
+        self.dtype: str | None = None  # of scalars: the widest of the parameters'
+        self._states: dict[Any, State] = {}
+        self.lr = lr
+
+    def _checked(self, name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
+        return _number(self.name, name, value, low, high)
+
+    def _positive(self, name: str, value: Any) -> float:
+        if value == 0:
+            raise _fail(f"{self.name}: {name} must be positive, got {value!r}")
+        return self._checked(name, value)
+
+    # -- learning rate ------------------------------------------------------------------------
+    @property
+    def lr(self) -> Rate:
+        """The learning rate as given; a step compiled since holds its own in `lr_state`."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: Rate) -> None:
+        if isinstance(value, Expr):
+            if value.ndim:
+                raise ShapeError(
+                    f"{self.name}: a learning rate is 0-d, got shape {show(value.shape)}"
+                    + source.quote(source.here())
+                )
+        elif not callable(value):
+            value = self.check_lr(value)
+        self._lr: Rate = value
+        state = self._states.get("lr")
+        if state is not None and isinstance(value, float):
+            state.init = value
+
+    def check_lr(self, value: Any) -> float:
+        """The value, if it can be a learning rate: finite and not negative; else InputError."""
+        return check_rate(self.name, value)
+
+    @property
+    def lr_state(self) -> State | None:
+        """The state that holds the learning rate, when it is a number and the graph is built."""
+        return self._states.get("lr")
+
+    @property
+    def count(self) -> State:
+        """The number of steps done before this one (int64)."""
+        return self._state("count", "count", (), 0, "int64")
+
+    def steps(self) -> Expr:
+        """The number of steps done before this one, as a number to compute with."""
+        return ops.cast(self.count, self._scalar())
+
+    def _scalar(self) -> str:
+        return self.dtype or "float32"
+
+    def _scalar_rate(self) -> Expr:
+        if isinstance(self._lr, Expr):
+            return self._lr
+        if callable(self._lr):
+            rate = self._lr(self.steps())
+            if not isinstance(rate, Expr):
+                rate = Constant.of(self.check_lr(rate), self._scalar())
+            return rate
+        return self._state("lr", "lr", (), self._lr, self._scalar())
+
+    def rate(self, p: Parameter) -> Expr:
+        """The learning rate as a 0-d expression of the parameter's type."""
+        return ops.cast(self._scalar_rate(), p.dtype)
+
+    # -- states -------------------------------------------------------------------------------
+    def _state(self, key: Any, name: str, shape: Any, init: Any, dtype: str) -> State:
+        if key not in self._states:
+            made = State(f"{self.name}.{name}", shape, init, dtype, role="optimizer")
+            self._states[key] = made
+        return self._states[key]
+
+    def moment(self, kind: str, p: Parameter, init: float = 0.0) -> State:
+        """The state of this kind for a parameter: its shape and type, named `adam.m.fc1.weight`."""
+        # The key holds the parameter, so that its id stays its own.
+        return self._state((kind, p), f"{kind}.{p.name}", p.shape, init or None, p.dtype)
+
+    # -- updates ------------------------------------------------------------------------------
+    def rule(self, p: Parameter, g: Expr) -> Updates:
+        """The updates of one parameter and its moments; g is clipped, decayed and descends."""
+        raise NotImplementedError(f"{type(self).__name__} defines no rule")
+
+    def updates(self, params: Any, grads: Any) -> Updates:
+        """What every parameter and state becomes, as expressions of their present values.
+
+        `grads` is a list in the order of `params`, or a dict by parameter.
+        """
+        from symgrad.nn.module import parameters_of
+
+        params = parameters_of(params)
+        if isinstance(grads, Mapping):
+            missing = [p.name for p in params if p not in grads]
+            if missing:
+                raise _fail(f"{self.name}: no gradient for {', '.join(missing)}")
+            grads = [grads[p] for p in params]
+        gradients = self._gradients(params, grads)
+        names.settle(params)
+        if self.dtype is None and params:
+            self.dtype = dtypes.promote([p.dtype for p in params])
+        result: Updates = {}
+        for p, g in zip(params, gradients):
+            for target, value in self.rule(p, self._decayed(p, g)).items():
+                result[target] = self._projected(p, value) if target is p else value
+        if "count" in self._states:
+            result[self.count] = self.count + 1
+        return result
+
+    def _gradients(self, params: list[Parameter], grads: Sequence[Expr]) -> list[Expr]:
+        grads = [grads] if isinstance(grads, Expr) else list(grads)
+        if len(grads) != len(params):
+            raise GraphError(f"{self.name}: {len(params)} parameters, {len(grads)} gradients")
+        for p, g in zip(params, grads):
+            if p.shape != g.shape:
+                raise ShapeError(
+                    f"{self.name}: {p.name!r} is {show(p.shape)}, its gradient {show(g.shape)}"
+                )
+        if self.clip_norm is not None:
+            grads = clip_by_global_norm(grads, self.clip_norm)
+        if self.clip_value is not None:
+            grads = clip_by_value(grads, self.clip_value)
+        return [-g for g in grads] if self.maximize else grads
+
+    def _decayed(self, p: Parameter, g: Expr) -> Expr:
+        return g + p * self.weight_decay if self.weight_decay else g
+
+    def _projected(self, p: Parameter, value: Expr) -> Expr:
+        if isinstance(self.constraints, Mapping):
+            chosen = self.constraints.get(p)
+        else:
+            chosen = self.constraints if p.role == "weight" else None
+        return value if chosen is None else chosen(value)
+
+    def __repr__(self) -> str:
+        return f"<optimizer {self.name} lr={self._lr}>"
+
+
+# -- gradient clipping ------------------------------------------------------------------------
+def global_norm(grads: Sequence[Expr]) -> Expr:
+    """sqrt of the sum of all squares."""
+    total = ops.sum(grads[0] * grads[0])
+    for g in grads[1:]:
+        total = total + ops.sum(g * g)
+    return ops.sqrt(total)
+
+
+def clip_by_global_norm(grads: Sequence[Expr], limit: float) -> list[Expr]:
+    """All gradients times min(1, limit / (norm + 1e-6)). PyTorch's `clip_grad_norm_`."""
+    if not grads:
+        return []
+    factor = ops.minimum(limit / (global_norm(grads) + 1e-6), 1)
+    return [g * ops.cast(factor, g.dtype) for g in grads]
+
+
+def clip_by_value(grads: Sequence[Expr], limit: float) -> list[Expr]:
+    """Every element in [-limit, limit]."""
+    return [ops.maximum(ops.minimum(g, limit), -limit) for g in grads]
+
+
+# -- the optimizers ---------------------------------------------------------------------------
+class SGD(Optimizer):
+    """p - lr * b with b = momentum * b + (1 - dampening) * g, or g alone without momentum.
+
+    nesterov: p - lr * (g + momentum * b). The first b is g. Sutskever et al. (2013), PyTorch.
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
+        self.momentum = self._checked("momentum", momentum)
+        self.dampening = self._checked("dampening", dampening, -math.inf)
+        self.nesterov = nesterov
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise _fail(f"{self.name}: nesterov needs a momentum and no dampening")
+
+    def _decayed(self, p: Parameter, g: Expr) -> Expr:
+        return super()._decayed(p, g) if self.momentum else g  # see rule
+
+    def rule(self, p: Parameter, g: Expr) -> Updates:
+        rate = self.rate(p)
+        if not self.momentum:
+            # lr * (g + decay * p), with the decay as a factor of p.
+            kept = p * (1 - rate * self.weight_decay) if self.weight_decay else p
+            return {p: kept - rate * g}
+        b = self.moment("momentum", p)
+        fresh = g
+        if self.dampening:
+            first = ops.cast(ops.equal(self.count, 0), p.dtype)
+            fresh = g * (1 - self.dampening + first * self.dampening)
+        moved = b * self.momentum + fresh
+        direction = g + moved * self.momentum if self.nesterov else moved
+        return {p: p - rate * direction, b: moved}
+
+
+class Adam(Optimizer):
+    """p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps); m, v running means of g and g^2.
+
+    amsgrad divides by the largest v so far. Kingma and Ba (2015), Reddi et al. (2018), PyTorch.
+    """
+
+    decoupled = False  # weight decay is added to the gradient
+
+    def __init__(
+        self,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise _fail(f"{self.name}: betas must be two numbers, got {betas!r}")
+        b1, b2 = betas
+        self.betas = (self._checked("beta1", b1, 0, 1), self._checked("beta2", b2, 0, 1))
+        self.eps = self._checked("eps", eps)
+        self.amsgrad = amsgrad
+
+    def _decayed(self, p: Parameter, g: Expr) -> Expr:
+        return g if self.decoupled else super()._decayed(p, g)
+
+    def _correction(self, beta: float) -> Expr | float:
+        """1 - beta^t at the t-th step, accurate also where beta^t is close to 1."""
+        if beta == 0:
+            return 1.0
+        return -ops.expm1((self.steps() + 1) * math.log(beta))
+
+    def rule(self, p: Parameter, g: Expr) -> Updates:
+        b1, b2 = self.betas
+        m, v = self.moment("m", p), self.moment("v", p)
+        new_m = m * b1 + g * (1 - b1)
+        new_v = v * b2 + g * g * (1 - b2)
+        result: Updates = {m: new_m, v: new_v}
+        largest = new_v
+        if self.amsgrad:
+            top = self.moment("max_v", p)
+            largest = result[top] = ops.maximum(top, new_v)
+        # Scalars first, so that one element costs one root and one division.
+        rate = self._scalar_rate()
+        factor = ops.cast(rate / self._correction(b1), p.dtype)
+        root = ops.cast(1 / ops.sqrt(ops.as_expr(self._correction(b2))), p.dtype)
+        kept: Expr = p
+        if self.decoupled and self.weight_decay:
+            kept = p * (1 - self.rate(p) * self.weight_decay)
+        result[p] = kept - factor * (new_m / (ops.sqrt(largest) * root + self.eps))
+        return result
+
+
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: p * (1 - lr * weight_decay) is what moves.
+
+    Loshchilov and Hutter (2019), PyTorch.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, amsgrad, **options)
+
+
+class RMSprop(Optimizer):
+    """v = alpha v + (1 - alpha) g^2; p - lr * g / (sqrt(v) + eps).
+
+    centered subtracts the square of the running average of g from v; with momentum,
+    b = momentum * b + g / (sqrt(v) + eps) is what moves p. Hinton's lecture 6e, PyTorch.
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
+        self.alpha = self._checked("alpha", alpha, 0, 1)
+        self.eps = self._checked("eps", eps)
+        self.momentum = self._checked("momentum", momentum)
+        self.centered = centered
+
+    def rule(self, p: Parameter, g: Expr) -> Updates:
+        v = self.moment("v", p)
+        new_v = v * self.alpha + g * g * (1 - self.alpha)
+        result: Updates = {v: new_v}
+        spread = new_v
+        if self.centered:
+            mean = self.moment("mean", p)
+            new_mean = result[mean] = mean * self.alpha + g * (1 - self.alpha)
+            spread = new_v - new_mean * new_mean
+        step = g / (ops.sqrt(spread) + self.eps)
+        if self.momentum:
+            b = self.moment("momentum", p)
+            step = result[b] = b * self.momentum + step
+        result[p] = p - self.rate(p) * step
+        return result
+
+
+class Adagrad(Optimizer):
+    """s = s + g^2; p - lr / (1 + t * lr_decay) * g / (sqrt(s) + eps), t steps done before.
+
+    Duchi et al. (2011), PyTorch.
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        **options: Any,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, **options)
+        self.lr_decay = self._checked("lr_decay", lr_decay)
+        self.start = self._checked("initial_accumulator_value", initial_accumulator_value)
+        self.eps = self._checked("eps", eps)
+
+    def rule(self, p: Parameter, g: Expr) -> Updates:
+        s = self.moment("sum", p, self.start)
+        new_s = s + g * g
+        rate = self._scalar_rate()
+        if self.lr_decay:
+            rate = rate / (1 + self.steps() * self.lr_decay)
+        moved = ops.cast(rate, p.dtype) * (g / (ops.sqrt(new_s) + self.eps))
+        return {p: p - moved, s: new_s}
