@@ -311,9 +311,10 @@ def attention(
 ) -> Expr:
     """softmax(query key^T * scale) value.
 
-    query is (..., t, d), key (..., s, d), value (..., s, e). scale is 1/sqrt(d) unless given. A boolean `mask`, broadcast to (..., t, s), is True where
-    attention is allowed; a floating one is added to the scores. `causal` lets position i see
-    positions up to i. Meaning and defaults are those of PyTorch's scaled_dot_product_attention.
+    query is (..., t, d), key (..., s, d), value (..., s, e). scale is 1/sqrt(d) unless given. A
+    boolean `mask`, broadcast to (..., t, s), is True where attention is allowed; a floating one is
+    added to the scores. `causal` lets position i see positions up to i. Meaning and defaults are
+    those of PyTorch's scaled_dot_product_attention.
     """
     q, k, v = (_floating("attention", a) for a in (query, key, value))
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
