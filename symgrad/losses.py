@@ -17,6 +17,7 @@ from typing import Any
 from symgrad import dtypes, ops, source
 from symgrad.errors import DTypeError, InputError, ShapeError
 from symgrad.node import Expr, Map
+from symgrad.ops.core import apply, as_expr
 from symgrad.sizes import Dim, show
 
 
@@ -38,18 +39,18 @@ def _reduce(loss: str, values: Expr, reduction: str) -> Expr:
 
 
 def _floating(loss: str, role: str, e: Any) -> Expr:
-    e = ops.as_expr(e)
+    e = as_expr(loss, e)
     if not dtypes.is_float(e.dtype):
         raise DTypeError(
             f"{loss}: the {role} must be float32 or float64, got {e.dtype}"
             + source.quote(source.here())
         )
-    return e  # type: ignore[no-any-return]
+    return e
 
 
 def _pair(loss: str, first: Any, target: Any) -> tuple[Expr, Expr]:
     """A prediction and its target, of equal shapes and the prediction's type."""
-    first, target = _floating(loss, "prediction", first), ops.as_expr(target)
+    first, target = _floating(loss, "prediction", first), as_expr(loss, target)
     if first.shape != target.shape:
         raise _fail(
             loss, f"prediction {show(first.shape)} and target {show(target.shape)} differ in shape"
@@ -68,7 +69,7 @@ def _classes(loss: str, scores: Expr) -> int:
 
 def _labels(loss: str, scores: Expr, labels: Any) -> Expr:
     """Integer labels, one for each row of the scores."""
-    labels = ops.as_expr(labels)
+    labels = as_expr(loss, labels)
     if not dtypes.is_integer(labels.dtype):
         raise DTypeError(
             f"{loss}: labels must be int32 or int64, got {labels.dtype}"
@@ -80,7 +81,7 @@ def _labels(loss: str, scores: Expr, labels: Any) -> Expr:
             f"labels {show(labels.shape)} must have the shape of scores {show(scores.shape)} "
             "without its last axis",
         )
-    return labels  # type: ignore[no-any-return]
+    return labels
 
 
 # -- classification ---------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def cross_entropy(
             f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing!r}"
             + source.quote(source.here())
         )
-    labels = ops.as_expr(labels)
+    labels = as_expr("cross_entropy", labels)
     hard = not dtypes.is_float(labels.dtype)
     if hard:
         q = ops.one_hot(_labels("cross_entropy", z, labels), classes, dtype=z.dtype)
@@ -157,9 +158,9 @@ def bce_with_logits_loss(
     """
     z, t = _pair("bce_with_logits_loss", logits, t)
     if pos_weight is None:
-        values = ops.softplus(z) - t * z
+        values = apply("softplus", z) - t * z
     else:
-        values = t * ops.softplus(-z) * pos_weight + (1 - t) * ops.softplus(z)
+        values = t * apply("softplus", -z) * pos_weight + (1 - t) * apply("softplus", z)
     return _reduce("bce_with_logits_loss", values, reduction)
 
 

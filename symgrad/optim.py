@@ -305,10 +305,10 @@ class Adam(Optimizer):
     def _decayed(self, p: Parameter, g: Expr) -> Expr:
         return g if self.decoupled else super()._decayed(p, g)
 
-    def _correction(self, beta: float) -> Expr | float:
+    def _correction(self, beta: float) -> Expr:
         """1 - beta^t at the t-th step, accurate also where beta^t is close to 1."""
         if beta == 0:
-            return 1.0
+            return Constant.of(1.0, self._scalar())
         return -ops.expm1((self.steps() + 1) * math.log(beta))
 
     def rule(self, p: Parameter, g: Expr) -> Updates:
@@ -324,7 +324,7 @@ class Adam(Optimizer):
         # Scalars first, so that one element costs one root and one division.
         rate = self._scalar_rate()
         factor = ops.cast(rate / self._correction(b1), p.dtype)
-        root = ops.cast(1 / ops.sqrt(ops.as_expr(self._correction(b2))), p.dtype)
+        root = ops.cast(1 / ops.sqrt(self._correction(b2)), p.dtype)
         kept: Expr = p
         if self.decoupled and self.weight_decay:
             kept = p * (1 - self.rate(p) * self.weight_decay)

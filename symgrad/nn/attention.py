@@ -16,6 +16,7 @@ from symgrad.nn import functional
 from symgrad.nn.linear import Linear, check_sizes
 from symgrad.nn.module import Module
 from symgrad.node import Expr
+from symgrad.ops.core import as_expr
 from symgrad.sizes import show
 
 
@@ -69,9 +70,9 @@ class MultiHeadAttention(Module):
         training: bool = False,
     ) -> Expr:
         """Self-attention when only `query` is given; the key is the value unless it is given."""
-        query = ops.as_expr(query)
-        key = query if key is None else ops.as_expr(key)
-        value = key if value is None else ops.as_expr(value)
+        query = as_expr(self.label, query)
+        key = query if key is None else as_expr(self.label, key)
+        value = key if value is None else as_expr(self.label, value)
         heads = [
             self._split(p(x))
             for p, x in ((self.query, query), (self.key, key), (self.value, value))

@@ -13,6 +13,7 @@ from symgrad import ops, source
 from symgrad.errors import InputError, ShapeError
 from symgrad.nn.module import Module, apply
 from symgrad.node import Expr
+from symgrad.ops.core import as_expr
 from symgrad.sizes import product, show
 
 
@@ -82,7 +83,7 @@ class Flatten(Module):
         self.start = start
 
     def __call__(self, x: Expr) -> Expr:
-        x = ops.as_expr(x)
+        x = as_expr(self.label, x)
         if not 0 <= self.start <= x.ndim:
             raise ShapeError(
                 f"{self.label}: no axis {self.start} in {show(x.shape)}"

@@ -16,6 +16,7 @@ from symgrad import dtypes, ops, source
 from symgrad.errors import DTypeError, InputError, ShapeError
 from symgrad.nn.statistics import record
 from symgrad.node import Expr, Iota, Random, SizeOf, State
+from symgrad.ops.core import apply, as_expr
 from symgrad.sizes import Dim, Shape, Size, product, show
 
 Axes = tuple[int, ...]
@@ -23,24 +24,23 @@ Axes = tuple[int, ...]
 
 def _floating(name: str, x: Any) -> Expr:
     """The operand as an expression of a floating type."""
-    x = ops.as_expr(x)
+    x = as_expr(name, x)
     if not dtypes.is_float(x.dtype):
         raise DTypeError(
             f"{name}: takes float32 or float64, got {x.dtype}" + source.quote(source.here())
         )
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 # -- activations ------------------------------------------------------------------------------
 def relu(x: Any) -> Expr:
     """max(x, 0); the derivative at 0 is 0."""
-    return ops.relu(_floating("relu", x))
+    return apply("relu", _floating("relu", x))
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Expr:
     """x where x > 0, negative_slope * x elsewhere."""
-    x = _floating("leaky_relu", x)
-    return ops.where(x > 0, x, x * negative_slope)
+    return apply("leaky_relu", _floating("leaky_relu", x), negative_slope)
 
 
 def prelu(x: Any, weight: Any) -> Expr:
@@ -50,32 +50,24 @@ def prelu(x: Any, weight: Any) -> Expr:
     """
     x, weight = _floating("prelu", x), _floating("prelu", weight)
     if weight.size == 1:
-        slope = ops.reshape(weight, ())
-    else:
-        axis = 1 if x.ndim > 1 else 0
-        if weight.ndim != 1 or not x.ndim or x.shape[axis] != weight.shape[0]:
-            raise ShapeError(
-                f"prelu: slopes {show(weight.shape)} do not fit the channels (axis {axis}) of "
-                f"{show(x.shape)}" + source.quote(source.here())
-            )
-        slope = _along(weight, axis, x.ndim)
-    return ops.where(x > 0, x, x * slope)
+        return apply("leaky_relu", x, ops.reshape(weight, ()))
+    axis = 1 if x.ndim > 1 else 0
+    if weight.ndim != 1 or not x.ndim or x.shape[axis] != weight.shape[0]:
+        raise ShapeError(
+            f"prelu: slopes {show(weight.shape)} do not fit the channels (axis {axis}) of "
+            f"{show(x.shape)}" + source.quote(source.here())
+        )
+    return apply("leaky_relu", x, _along(weight, axis, x.ndim))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Expr:
     """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
-    x = _floating("elu", x)
-    # exp sees no positive argument: an overflow in the branch not taken would spoil the gradient.
-    return ops.where(x > 0, x, ops.expm1(ops.minimum(x, 0)) * alpha)
-
-
-SELU_ALPHA = 1.6732632423543772848170429916717
-SELU_SCALE = 1.0507009873554804934193349852946
+    return apply("elu", _floating("elu", x), alpha)
 
 
 def selu(x: Any) -> Expr:
-    """scale * elu(x, alpha) with the constants of Klambauer et al. (2017)."""
-    return elu(_floating("selu", x), SELU_ALPHA) * SELU_SCALE
+    """1.0507 * elu(x, 1.6733), the constants of Klambauer et al. (2017)."""
+    return apply("selu", _floating("selu", x))
 
 
 def gelu(x: Any, approximate: str = "none") -> Expr:
@@ -83,47 +75,44 @@ def gelu(x: Any, approximate: str = "none") -> Expr:
 
     "none": x/2 * (1 + erf(x / sqrt 2)). "tanh": x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
     """
-    x = _floating("gelu", x)
-    if approximate == "none":
-        return x * 0.5 * (1 + ops.erf(x * math.sqrt(0.5)))
-    if approximate == "tanh":
-        inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
-        return x * 0.5 * (1 + ops.tanh(inner))
-    raise InputError(
-        f'gelu: approximate is "none" or "tanh", got {approximate!r}' + source.quote(source.here())
-    )
+    if approximate not in ("none", "tanh"):
+        raise InputError(
+            f'gelu: approximate is "none" or "tanh", got {approximate!r}'
+            + source.quote(source.here())
+        )
+    return apply("gelu" if approximate == "none" else "gelu_tanh", _floating("gelu", x))
 
 
 def sigmoid(x: Any) -> Expr:
     """1 / (1 + exp(-x))."""
-    return ops.sigmoid(_floating("sigmoid", x))
+    return apply("sigmoid", _floating("sigmoid", x))
 
 
 def silu(x: Any) -> Expr:
     """x * sigmoid(x), also called swish."""
-    x = _floating("silu", x)
-    return x * ops.sigmoid(x)
+    return apply("silu", _floating("silu", x))
 
 
 def softplus(x: Any, beta: float = 1.0) -> Expr:
     """log(1 + exp(beta * x)) / beta. Exact everywhere: PyTorch turns linear at beta * x > 20."""
     x = _floating("softplus", x)
     if beta == 1:
-        return ops.softplus(x)
+        return apply("softplus", x)
     if not beta > 0:
-        raise InputError(f"softplus: beta must be positive, got {beta}")
-    return ops.softplus(x * beta) / beta
+        raise InputError(
+            f"softplus: beta must be positive, got {beta!r}" + source.quote(source.here())
+        )
+    return apply("softplus", x * beta) / beta
 
 
 def hard_sigmoid(x: Any) -> Expr:
     """clip(x/6 + 1/2, 0, 1)."""
-    x = _floating("hard_sigmoid", x)
-    return ops.minimum(ops.maximum(x + 3, 0), 6) / 6
+    return apply("hard_sigmoid", _floating("hard_sigmoid", x))
 
 
 def tanh(x: Any) -> Expr:
     """The hyperbolic tangent."""
-    return ops.tanh(_floating("tanh", x))
+    return apply("tanh", _floating("tanh", x))
 
 
 def softmax(x: Any, axis: int = -1) -> Expr:
@@ -278,7 +267,6 @@ def _bessel(count: Size, dtype: str) -> Expr:
 
 
 def _track(y: Expr, state: State, value: Expr, momentum: float) -> None:
-    value = ops.stop_gradient(value)
     record(y, state, lambda s: s * (1 - momentum) + ops.cast(value, state.dtype) * momentum)
 
 
@@ -333,7 +321,7 @@ def attention(
         row = ops.expand_dims(Iota.of(q.shape[-2]), 1)
         scores = ops.where(row >= Iota.of(k.shape[-2]), scores, -math.inf)
     if mask is not None:
-        mask = ops.as_expr(mask)
+        mask = as_expr("attention", mask)
         if mask.dtype == "bool":
             scores = ops.where(mask, scores, -math.inf)
         else:

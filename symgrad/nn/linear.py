@@ -13,6 +13,7 @@ from symgrad import ops, source
 from symgrad.errors import ShapeError
 from symgrad.nn.module import Module, declared
 from symgrad.node import Expr, Parameter
+from symgrad.ops.core import as_expr
 from symgrad.sizes import show
 
 
@@ -54,7 +55,7 @@ class Linear(Module):
         return self._parameter("bias", (self.out_features,), self.bias_init, role="bias")
 
     def __call__(self, x: Expr) -> Expr:
-        x = ops.as_expr(x)
+        x = as_expr(self.label, x)
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ShapeError(
                 f"{self.label}: the input {show(x.shape)} must end in {self.in_features} features"

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from symgrad import init as initialisers
-from symgrad import ops, source
+from symgrad import source
 from symgrad.errors import ShapeError
 from symgrad.nn import functional
 from symgrad.nn.linear import check_sizes
 from symgrad.nn.module import Module, declared
 from symgrad.node import Expr, Parameter, State
+from symgrad.ops.core import as_expr
 from symgrad.sizes import show
 
 
@@ -83,7 +84,7 @@ class GroupNorm(_Affine):
         self.groups, self.shape, self.eps, self.affine = groups, (channels,), eps, affine
 
     def __call__(self, x: Expr) -> Expr:
-        x = ops.as_expr(x)
+        x = as_expr(self.label, x)
         return functional.group_norm(x, self.groups, self.weight, self.bias, self.eps)
 
 
@@ -117,7 +118,7 @@ class BatchNorm(_Affine):
         return self._state("running_var", self.shape, initialisers.ones())
 
     def __call__(self, x: Expr, training: bool = False) -> Expr:
-        x = ops.as_expr(x)
+        x = as_expr(self.label, x)
         if x.ndim < 2 or x.shape[1] != self.shape[0]:
             raise ShapeError(
                 f"{self.label}: takes (n, {self.shape[0]}, ...), got {show(x.shape)}"
