@@ -76,3 +76,8 @@ class Layout:
 def row_major(rank: int) -> Layout:
     """NumPy's C order."""
     return Layout(tuple(range(rank)))
+
+
+def lane_major(rank: int, axis: int) -> Layout:
+    """C order with one axis cut into lanes: a copy that can be read as vectors along `axis`."""
+    return Layout(tuple(range(rank)), axis)

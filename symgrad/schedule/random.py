@@ -23,12 +23,12 @@ RNG = "rng"
 
 def draw(writer: Writer, n: Random, element: Poly) -> Value:
     """The value of one element of `n`."""
-    writer.touch(RNG, "r")
+    rng = writer.touch(RNG, "r")
     low = Op("cast", (Index(element, "int64"),), "int32")
     high = Op(
         "cast", (Op("shift_right", (Index(element, "int64"), Const(32, "int64")), "int64"),), "int32"
     )
-    step, seed_low, seed_high = (Load(RNG, Poly.of(i), "int32") for i in (2, 0, 1))
+    step, seed_low, seed_high = (Load(rng, Poly.of(i), "int32") for i in (2, 0, 1))
     args = (low, high, step, Const(n.stream, "int32"), seed_low, seed_high)
     first = Op("philox0", args, "int32")
     if n.law == "bits":
@@ -36,7 +36,8 @@ def draw(writer: Writer, n: Random, element: Poly) -> Value:
     second = Op("philox1", args, "int32")
     if n.law == "uniform":
         return uniform(first, second, n.dtype)
-    u1, u2 = open_uniform(first, n.dtype), open_uniform(second, n.dtype)
+    u1 = open_uniform(first, n.dtype)
+    u2 = uniform(second, first, n.dtype) if n.dtype == "float32" else open_uniform(second, n.dtype)
     kind = n.dtype
     radius = Op("sqrt", (Op("mul", (Const(-2.0, kind), Op("log", (u1,), kind)), kind),), kind)
     angle = Op("cos", (Op("mul", (Const(2 * math.pi, kind), u2), kind),), kind)

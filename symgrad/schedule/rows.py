@@ -137,12 +137,14 @@ def layouts(
 def _panels(nodes: Sequence[Expr], lane_axes: Mapping[Expr, int | None]) -> dict[Expr, Layout]:
     """Parameters that rows are multiplied with, in panels over their output axis."""
     found: dict[Expr, Layout] = {}
+    seen: set[Expr] = set()  # the first use, the forward one, decides
     for n in nodes:
         if not isinstance(n, Contract) or len(n.args) != 2 or not n.summed:
             continue
         for labels, w, other in zip(n.ins, n.args, n.args[::-1]):
-            if not isinstance(w, Parameter) or lane_axes[other] is None or w in found:
+            if not isinstance(w, Parameter) or lane_axes[other] is None or w in seen:
                 continue
+            seen.add(w)
             free = [i for i, k in enumerate(labels) if k in n.out]
             if not dtypes.is_float(w.dtype) or not free or len(free) == w.ndim:
                 continue

@@ -84,10 +84,10 @@ class Memory:
             self.home[node] = (name, layout)
         return self.places[node, layout]
 
-    def scratch(self, name: str, dtype: str, size: int) -> str:
-        """Memory of one kernel's own."""
+    def fresh_buffer(self, name: str, dtype: str, size: int, role: str = "arena") -> str:
+        """A buffer that belongs to no node: an output, a copy, a kernel's own memory."""
         name = self._fresh(name)
-        self.buffers[name] = Buffer(name, dtype, size)
+        self.buffers[name] = Buffer(name, dtype, size, role)
         return name
 
     def _fresh(self, name: str) -> str:
@@ -109,8 +109,14 @@ class Writer:
         self.bounds: dict[str, int] = dict(memory.symbols.largest)
         self.body: list[Stmt] = []
         self.operands: dict[str, str] = {}  # buffer -> "r", "w" or "rw"
+        self.formal: dict[str, str] = {}  # buffer -> its name inside the kernel
+        self.copies: dict[Expr, tuple[str, Layout]] = {}  # read these nodes in another layout
         self.lane: str | None = None
+        self.was_flat = False
+        self.flat: Poly | None = None  # every operand lies alike: one index for all
+        self.local: dict[Expr, tuple[str, Layout, int]] = {}  # kept for a block of rows: buffer, axis
         self._memo: list[dict[tuple[int, At], Value]] = [{}]
+        self._top: list[Stmt] = []  # 0-d values, computed once before all loops
         self._count = 0
 
     # -- structure ------------------------------------------------------------------------------
@@ -156,19 +162,25 @@ class Writer:
     def kernel(self, name: str) -> tuple[Kernel, tuple[str, ...]]:
         """The finished kernel and the buffers to call it with."""
         params = tuple(
-            Param(b, self.memory.buffers[b].dtype, mode) for b, mode in self.operands.items()
+            Param(self.formal[b], self.memory.buffers[b].dtype, mode)
+            for b, mode in self.operands.items()
         )
-        return Kernel(name, params, tuple(self.body)), tuple(self.operands)
+        return Kernel(name, params, (*self._top, *self.body)), tuple(self.operands)
 
     def touch(self, buffer: str, mode: str) -> str:
-        """Notes that the kernel reads or writes a buffer."""
+        """Notes that the kernel reads or writes a buffer; its name inside the kernel.
+
+        Inside, buffers are numbered, so that equal kernels on other buffers are equal.
+        """
         known = self.operands.get(buffer)
         self.operands[buffer] = mode if known in (None, mode) else "rw"
-        return buffer
+        return self.formal.setdefault(buffer, f"p{len(self.formal)}")
 
     # -- addresses ------------------------------------------------------------------------------
     def address(self, layout: Layout, shape: Sequence[object], at: At) -> tuple[Poly, bool]:
         """The offset of a logical index, and whether idle lanes have memory of their own there."""
+        if self.flat is not None and shape:
+            return self.flat, layout.lane is not None
         extents = [self.symbols.poly(s) for s in shape]  # type: ignore[arg-type]
         if layout.lane is None:
             strides = self.symbols.strides([extents[a] for a in layout.order])
@@ -205,8 +217,13 @@ class Writer:
 
     def load(self, node: Expr, at: At, when: Value | None = None) -> Value:
         """An element of a node in memory."""
-        name, layout = self.memory.home[node]
+        name, layout = self.copies.get(node) or self.memory.home[node]
         return self.load_from(name, layout, node, at, when)
+
+    def layout(self, node: Expr) -> Layout | None:
+        """How this kernel finds a node in memory; None when it is not there."""
+        found = self.copies.get(node) or self.memory.home.get(node)
+        return found[1] if found else None
 
     def load_from(
         self, name: str, layout: Layout, node: Expr, at: At, when: Value | None = None
@@ -235,14 +252,48 @@ class Writer:
             for scope in reversed(self._memo):
                 if key in scope:
                     return scope[key]
+        if not at and len(self._memo) > 1:
+            return self._hoisted(node)
         found = self._value(node, at, when)
         if when is None:
             self._memo[-1][key] = found
         return found
 
+    def _hoisted(self, node: Expr) -> Value:
+        """A 0-d value used inside loops: computed before them."""
+        if isinstance(node, Constant):
+            return self._value(node, (), None)
+        outer, self.body, lane, self.lane = self.body, self._top, self.lane, None
+        memo, self._memo = self._memo, self._memo[:1]
+        found = self.let(self.value(node, ()), "s")
+        self._memo, self.body, self.lane = memo, outer, lane
+        self._memo[0][id(node), ()] = found
+        return found
+
     def _value(self, n: Expr, at: At, when: Value | None) -> Value:
-        if n in self.memory.home:
+        if n in self.local:
+            name, layout, axis = self.local[n]
+            offset = self._local_offset(n, layout, at, axis)
+            return Load(self.touch(name, "r"), offset, n.dtype, when, True)
+        if n in self.copies or n in self.memory.home:
             return self.load(n, at, when)
+        return self.compute(n, at, when)
+
+    def _local_offset(self, n: Expr, layout: Layout, at: At, axis: int) -> Poly:
+        extents = [self.symbols.poly(n.shape[a]) for a in layout.order]
+        total = Poly.of(self.lane or 0)
+        for a, stride in zip(layout.order, self.symbols.strides(extents)):
+            total = total + at[a] * stride * self.lanes
+        return total
+
+    def store_local(self, n: Expr, at: At, value: Value) -> None:
+        """Keeps a value for the later loops of this block of rows."""
+        name, layout, axis = self.local[n]
+        offset = self._local_offset(n, layout, at, axis)
+        self.body.append(Store(self.touch(name, "w"), offset, value, None, True))
+
+    def compute(self, n: Expr, at: At, when: Value | None = None) -> Value:
+        """The value of a node from its operands, even if it also lies in memory."""
         if isinstance(n, Map):
             args = tuple(self.value(a, at if a.shape else (), when) for a in n.args)
             fn = "cast" if n.op.startswith("to_") else n.op
@@ -270,7 +321,13 @@ class Writer:
         raise GraphError(f"{n.name} of shape {n.shape} is used before it is computed")
 
     def _product(self, n: Contract, at: At, when: Value | None) -> Value:
-        where = dict(zip(n.out, at))
+        return self._multiply(n, dict(zip(n.out, at)), when)
+
+    def inner_product(self, n: Contract, at: At) -> Value:
+        """What a contraction sums: the product of its operands at an index of all its labels."""
+        return self._multiply(n, dict(enumerate(at)), None)
+
+    def _multiply(self, n: Contract, where: dict[int, Poly], when: Value | None) -> Value:
         values = [
             self.value(a, tuple(where[k] for k in labels), when) for labels, a in zip(n.ins, n.args)
         ]

@@ -1,0 +1,393 @@
+"""From a rewritten graph to a loop program: the scheduler's own pipeline.
+
+In: outputs and updates. Out: a `Schedule`: the program, and where inputs, states and outputs lie.
+
+    primitive -> rows and layouts -> fusion -> places -> order -> one kernel per group
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import Mapping, Sequence
+
+from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
+from codegen.target import Target
+
+from symgrad import dtypes
+from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
+from symgrad.schedule import groups as fusing
+from symgrad.schedule.converts import write_convert
+from symgrad.schedule.equal import fingerprint
+from symgrad.schedule.groups import Fusion, Group
+from symgrad.schedule.layout import Layout, row_major
+from symgrad.schedule.nests import Nest
+from symgrad.schedule.primitive import primitive
+from symgrad.schedule.products import Product, Tiling, tiling
+from symgrad.schedule.random import RNG
+from symgrad.schedule.rows import lane_layout, layouts, row_axes, row_size
+from symgrad.schedule.symbols import Symbols, elements
+from symgrad.schedule.writer import Memory, Writer
+
+Place = tuple[str, Layout]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A program, and the buffers through which the world talks to it."""
+
+    program: Program
+    inputs: Mapping[Expr, str]
+    states: Mapping[Parameter, Place]
+    outputs: Mapping[str, str]
+    rng: str | None
+    groups: Sequence[Group] = field(default_factory=tuple)
+    lines: Sequence[str] = field(default_factory=tuple)
+
+    def text(self) -> str:
+        """One line per kernel: what it computes, from what, in which layout."""
+        return "\n".join(self.lines)
+
+
+def schedule(
+    inputs: Sequence[Expr],
+    outputs: Mapping[str, Expr],
+    updates: Mapping[Parameter, Expr],
+    *,
+    target: Target,
+    fixed: Mapping[Parameter, Layout] | None = None,
+    lanes: int | None = None,
+) -> Schedule:
+    """Plans every kernel of one call. Parameters in `inputs` are read from their input buffer."""
+    return _Builder(inputs, outputs, updates, target, fixed or {}, lanes).build()
+
+
+class _Builder:
+    def __init__(
+        self,
+        inputs: Sequence[Expr],
+        outputs: Mapping[str, Expr],
+        updates: Mapping[Parameter, Expr],
+        target: Target,
+        fixed: Mapping[Parameter, Layout],
+        lanes: int | None,
+    ) -> None:
+        opened = primitive([*outputs.values(), *updates.values()])
+        self.outputs = dict(zip(outputs, opened))
+        self.updates = dict(zip(updates, opened[len(outputs) :]))
+        self.inputs, self.target = list(inputs), target
+        self.nodes = toposort([*opened, *updates])
+        wide = any(n.dtype == "float64" for n in self.nodes)
+        self.lanes = lanes or max(1, target.lanes // 2 if wide else target.lanes)
+        self.memory = Memory(Symbols(self.lanes))
+        given = {p for p in inputs if isinstance(p, Parameter)}
+        everything = [*self.nodes, *(i for i in self.inputs if i not in set(self.nodes))]
+        self.rows = row_size(everything)
+        self.lane_axes = row_axes(everything, self.rows)
+        held = {**fixed, **{p: row_major(p.ndim) for p in given}}
+        self.layouts = layouts(everything, self.lane_axes, self.updates, held)
+        roots = [*opened]
+        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts)
+        self.stored: dict[Expr, Place] = {}
+        self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
+        self.tilings: dict[Group, Tiling] = {}
+        self.final: list[tuple[Group, Expr, Place]] = []  # copies into outputs and states
+        self.waiting: dict[Group, tuple[Expr, Place]] = {}
+        self.kernels: dict[str, Kernel] = {}
+        self.known: dict[str, str] = {}
+        self.lines: list[str] = []
+
+    # -- the pipeline ---------------------------------------------------------------------------
+    def build(self) -> Schedule:
+        self._leaves()
+        self._inputs_to_lanes()
+        groups = self.fusion.run()
+        self._product_operands()
+        self._places()
+        self._before_overwriting()
+        calls = [self._lower(g) for g in self._order(groups)]
+        rng = self._advance_rng(calls)
+        program = Program(
+            self.lanes,
+            dict(self.memory.symbols.sizes),
+            tuple(self.memory.buffers.values()),
+            tuple(self.kernels.values()),
+            tuple(calls),
+        )
+        states = {p: self.memory.home[p] for p in self._states}
+        return Schedule(
+            program, self.input_buffers, states, self.output_buffers, rng, groups, self.lines
+        )
+
+    def _leaves(self) -> None:
+        """Buffers of everything that comes from outside."""
+        self.input_buffers: dict[Expr, str] = {}
+        for n in self.inputs:
+            for s in n.shape:
+                self.memory.symbols.poly(s)
+            self.input_buffers[n] = self.memory.place(n, row_major(n.ndim), "input")
+        self._states: list[Parameter] = []
+        for leaf in self.nodes:
+            if isinstance(leaf, Parameter) and leaf not in self.input_buffers:
+                self._states.append(leaf)
+                self.memory.place(leaf, self.layouts[leaf], "state")
+            elif isinstance(leaf, Input) and leaf not in self.input_buffers:
+                self.input_buffers[leaf] = self.memory.place(leaf, row_major(leaf.ndim), "input")
+        if any(isinstance(n, Random) for n in self.nodes):
+            self.memory.buffers[RNG] = Buffer(RNG, "int32", 4, "state")
+
+    def _inputs_to_lanes(self) -> None:
+        """Inputs with rows are brought to lanes once, where they are used as vectors."""
+        for n in self.nodes:
+            if not isinstance(n, Input) or n.ndim < 2 or self.lane_axes[n] != 0:
+                continue
+            if not dtypes.is_float(n.dtype) or elements(n.shape[1:]) < 2:
+                continue
+            wanted = lane_layout(n.ndim, 0)
+            group = self.fusion.convert(n, wanted)
+            if group is not None:
+                self.fusion.group_of[n] = group
+                size = self._size(n, wanted)
+                name = self.memory.fresh_buffer(f"{n.name}_lanes", n.dtype, size, "arena")
+                self.copies[n, wanted] = name
+                self.layouts[n] = wanted
+
+    def _size(self, n: Expr, layout: Layout) -> int:
+        return max(1, layout.elements(n.shape, self.lanes))
+
+    def _product_operands(self) -> None:
+        held = {
+            n: self.layouts[n]
+            for n in self.layouts
+            if n in self.fusion.named or fusing.is_leaf_in_memory(n)
+        }
+        for group in list(self.fusion.groups):
+            if group.kind != "product":
+                continue
+            n = group.nodes[0]
+            assert isinstance(n, Contract)
+            choice = tiling(n, held)
+            self.tilings[group] = choice
+            if choice.convert is not None:
+                node, layout = choice.convert
+                before = self._convert(node, layout)
+                self.fusion.depend(group, before.before | before.bit)
+
+    def _convert(self, node: Expr, layout: Layout) -> Group:
+        group = self.fusion.converted.get((node, layout))
+        if group is None:
+            group = self.fusion.new_convert(node, layout)
+            self.copies[node, layout] = self.memory.fresh_buffer(
+                f"{node.name}_copy", node.dtype, self._size(node, layout), "arena"
+            )
+        return group
+
+    # -- places ---------------------------------------------------------------------------------
+    def _places(self) -> None:
+        """Every value that outlives its kernel gets memory: a state's or output's own if it can."""
+        pending = self._states_to_write() + self._outputs_to_write()
+        outside = {n for n, _ in pending}
+        for n in self.fusion.named:
+            if n not in self.stored and (n in outside or self._read_elsewhere(n)):
+                layout = self.layouts[n]
+                self._store(n, (self.memory.place(n, layout), layout))
+        for n, place in pending:
+            if isinstance(n, Parameter) and n in self.updates:  # states that exchange values
+                self._copy_through(n, place)
+            else:
+                self.final.append((self.fusion.new_copy(n), n, place))
+
+    def _states_to_write(self) -> list[tuple[Expr, Place]]:
+        pending: list[tuple[Expr, Place]] = []
+        for p, new in self.updates.items():
+            if new not in self.stored and self._may_overwrite(new, p):
+                self._store(new, self.memory.home[p])
+                self._after_readers(self.fusion.group_of[new], p)
+            elif new is not p:
+                pending.append((new, self.memory.home[p]))
+        return pending
+
+    def _outputs_to_write(self) -> list[tuple[Expr, Place]]:
+        pending: list[tuple[Expr, Place]] = []
+        self.output_buffers: dict[str, str] = {}
+        for name, n in self.outputs.items():
+            layout = row_major(n.ndim)
+            buffer = self.memory.fresh_buffer(name, n.dtype, self._size(n, layout), "output")
+            self.output_buffers[name] = buffer
+            if n in self.fusion.named and n not in self.stored and self.layouts[n] == layout:
+                self._store(n, (buffer, layout))
+            else:
+                pending.append((n, (buffer, layout)))
+        return pending
+
+    def _copy_through(self, n: Parameter, place: Place) -> None:
+        """Copies the old value of a state that is itself overwritten: first into the arena."""
+        layout = self.layouts[n]
+        waiting = self.memory.fresh_buffer(n.name, n.dtype, self._size(n, layout), "arena")
+        first = self.fusion.new_copy(n)
+        self.final.append((first, n, (waiting, layout)))
+        second = self.fusion.new_group("copy")
+        self.fusion.depend(second, first.before | first.bit)
+        self.waiting[second] = (n, (waiting, layout))
+        self.final.append((second, n, place))
+
+    def _store(self, n: Expr, place: Place) -> None:
+        self.stored[n] = place
+        self.memory.home[n] = place
+
+    def _read_elsewhere(self, n: Expr) -> bool:
+        fusion, group = self.fusion, self.fusion.group_of[n]
+        if group.kind in ("scatter", "cumulate", "reduce"):
+            return True
+        if n in fusion.outside:
+            return True
+        return any(fusion.group_of[m] is not group for m in fusion.readers.get(n, ()))
+
+    def _may_overwrite(self, n: Expr, p: Parameter) -> bool:
+        """True when the kernel of `n` may write straight into the memory of `p`."""
+        fusion = self.fusion
+        if n not in fusion.named or self.layouts[n] != self.layouts[p]:
+            return False
+        group = fusion.group_of[n]
+        if group.kind not in ("plain", "scalar", "product", "reduce"):
+            return False
+        for m in group.nodes:
+            same = fusion.needs(m).get(p)
+            if same is False or (same is True and m.shape != p.shape):
+                return False
+            if same is True and not fusing.is_elementwise(m):
+                return False
+        return not any(
+            other is not group and other.before & group.bit for other in self._readers_of(p)
+        )
+
+    def _readers_of(self, p: Expr) -> list[Group]:
+        fusion = self.fusion
+        found = []
+        for group in fusion.groups:
+            if any(p in fusion.needs(m) or m is p for m in group.nodes):
+                found.append(group)
+        return found
+
+    def _before_overwriting(self) -> None:
+        """Who reads the old value of a state runs before the kernel that overwrites it."""
+        writers = {self.memory.home[p]: p for p in self.updates}
+        for p, new in self.updates.items():
+            if self.stored.get(new) == self.memory.home[p]:
+                self._after_readers(self.fusion.group_of[new], p)
+        for group, _, place in self.final:
+            if place in writers:
+                self._after_readers(group, writers[place])
+
+    def _after_readers(self, group: Group, p: Parameter) -> None:
+        for reader in self._readers_of(p):
+            if reader is not group:
+                self.fusion.depend(group, reader.before | reader.bit)
+
+    # -- order ----------------------------------------------------------------------------------
+    def _order(self, groups: Sequence[Group]) -> list[Group]:
+        """Dependencies first; among what is ready, what only overwrites states, then age."""
+        waiting = {g: bin(g.before).count("1") for g in groups}
+        after: dict[int, list[Group]] = {}
+        for g in groups:
+            bits, i = g.before, 0
+            while bits:
+                if bits & 1:
+                    after.setdefault(i, []).append(g)
+                bits >>= 1
+                i += 1
+        ready = [(self._rank(g), g.index, g) for g in groups if not waiting[g]]
+        heapq.heapify(ready)
+        order = []
+        while ready:
+            _, _, g = heapq.heappop(ready)
+            order.append(g)
+            for other in after.get(g.index, ()):
+                waiting[other] -= 1
+                if not waiting[other]:
+                    heapq.heappush(ready, (self._rank(other), other.index, other))
+        return order
+
+    def _rank(self, g: Group) -> int:
+        owned = all(
+            n in self.stored and self.memory.buffers[self.stored[n][0]].role == "state"
+            for n in g.nodes
+            if n in self.stored
+        )
+        return 0 if owned and g.kind != "convert" else 1
+
+    # -- kernels --------------------------------------------------------------------------------
+    def _lower(self, group: Group) -> Call:
+        w = self._write(group)
+        kernel, buffers = w.kernel("")
+        key = fingerprint(kernel)
+        name = self.known.get(key)
+        if name is None:
+            first = group.nodes[0].name.split(" ")[0]
+            name = f"{group.kind}_{first}_{len(self.kernels)}"
+            self.known[key] = name
+            lines = tuple(dict.fromkeys(str(n.where) for n in group.nodes))
+            comment = ", ".join(n.name for n in group.nodes)
+            self.kernels[name] = Kernel(
+                name, kernel.params, kernel.body, self._inplace(w, group), comment, lines
+            )
+        self.lines.append(f"{name}({', '.join(buffers)}): {', '.join(n.name for n in group.nodes)}")
+        return Call(name, buffers, (0,) * len(buffers))
+
+    def _inplace(self, w: Writer, group: Group) -> tuple[tuple[str, str], ...]:
+        """In a flat loop every element is read before the same element is written."""
+        if group.kind != "plain" or not w.was_flat:
+            return ()
+        written = [b for b, mode in w.operands.items() if mode == "w"]
+        read = [b for b, mode in w.operands.items() if mode == "r"]
+        return tuple((w.formal[a], w.formal[b]) for a in written for b in read)
+
+    def _write(self, group: Group) -> Writer:
+        for g, n, place in self.final:
+            if g is group:
+                source = self.waiting.get(g, (n, self.memory.home.get(n)))[1]
+                return write_convert(self.memory, n, source, place)
+        if group.kind == "convert":
+            n, layout = group.nodes[0], group.target
+            assert layout is not None
+            home = self.memory.home.get(n)
+            w = write_convert(self.memory, n, home, (self.copies[n, layout], layout))
+            if isinstance(n, Input) and self.layouts[n] == layout:
+                self.memory.home[n] = (self.copies[n, layout], layout)
+            return w
+        if group.kind == "product":
+            return self._product(group)
+        return Nest(self.fusion, self.memory, self.lane_axes, self.stored).write(group)
+
+    def _product(self, group: Group) -> Writer:
+        n, choice = group.nodes[0], self.tilings[group]
+        assert isinstance(n, Contract)
+        copies = {}
+        if choice.convert is not None:
+            node, layout = choice.convert
+            copies[node] = (self.copies[node, layout], layout)
+        return Product(
+            n,
+            choice,
+            group.nodes[1:],
+            self.stored,
+            self.layouts,
+            self.memory,
+            self.target.registers,
+            sum(self.fusion.cost[m] for m in group.nodes[1:]),
+            copies,
+        ).write()
+
+    def _advance_rng(self, calls: list[Call]) -> str | None:
+        """Numbers of the next call differ: its step is one more."""
+        if RNG not in self.memory.buffers:
+            return None
+        w = Writer(self.memory)
+        rng = w.touch(RNG, "rw")
+        step = Load(rng, Poly.of(2), "int32")
+        one = Op("add", (step, Const(1, "int32")), "int32")
+        w.body.append(Store(rng, Poly.of(2), one))
+        kernel, buffers = w.kernel("advance_rng")
+        self.kernels["advance_rng"] = kernel
+        calls.append(Call("advance_rng", buffers, (0,)))
+        return RNG

@@ -1,0 +1,118 @@
+"""Copies of a value into another layout: the only conversions there are, each one counted.
+
+In: where a value lies and where it shall lie. Out: the body of a copying kernel. Rows to lanes and
+lanes to rows move whole tiles through registers; everything else is a plain loop.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Iterator
+
+from codegen.loops import Poly, Transpose
+
+from symgrad.node import Expr
+from symgrad.schedule.layout import Layout, lane_major, row_major
+from symgrad.schedule.nests import loops_in_order
+from symgrad.schedule.rows import lane_layout
+from symgrad.schedule.writer import Memory, Writer
+from symgrad.sizes import Size
+
+Place = tuple[str, Layout]
+Tile = AbstractContextManager[Poly]
+
+
+def write_convert(memory: Memory, n: Expr, source: Place | None, target: Place) -> Writer:
+    """The kernel that copies `n` (from memory, or computed if it is a view) to `target`."""
+    w = Writer(memory)
+    if source is not None and n.ndim >= 2:
+        rank = n.ndim
+        into, out_of = target[1], source[1]
+        rows_first = lane_layout(rank, 0)
+        if out_of == row_major(rank) and into == rows_first:
+            _rows_to_lanes(w, n, source[0], target[0])
+            return w
+        if out_of == rows_first and into == row_major(rank):
+            _lanes_to_rows(w, n, source[0], target[0], padded=False)
+            return w
+        if rank == 2 and out_of == rows_first and into == lane_major(2, 1):
+            _lanes_to_rows(w, n, source[0], target[0], padded=True)
+            return w
+    with ExitStack() as stack:
+        at = loops_in_order(w, stack, target[1], n.shape)
+        value = w.value(n, at) if source is None else w.load_from(*source, n, at)
+        w.store(*target, n, at, value)
+    return w
+
+
+def _features(w: Writer, n: Expr) -> Poly:
+    total = Poly.of(1)
+    for s in n.shape[1:]:
+        total = total * w.symbols.poly(s)
+    return total
+
+
+def _blocks(w: Writer, size: Size) -> list[tuple[Poly, Poly, Poly]]:
+    """Full blocks and the last one: (how many, first, live elements in it)."""
+    s = w.symbols
+    full = s.full_blocks(size)
+    parts = [(full, Poly(), Poly.of(w.lanes)), (s.has_rest(size), full, s.rest(size))]
+    return [(count, first, live) for count, first, live in parts if count.constant != 0]
+
+
+def _rows_to_lanes(w: Writer, n: Expr, source: str, target: str) -> None:
+    """[rows][features] to [rows/16][features][16]; idle lanes repeat their block's first row."""
+    lanes, features = w.lanes, _features(w, n)
+    src, dst = w.touch(source, "r"), w.touch(target, "w")
+    for count, first, rows in _blocks(w, n.shape[0]):
+        with w.loop("b", count) as b0:
+            b = b0 + first
+            for f, cols in _tiles(w, features):
+                with f as j:
+                    w.body.append(
+                        Transpose(
+                            dst, (b * features + j) * lanes, Poly.of(lanes),
+                            src, b * lanes * features + j, features,
+                            rows, cols, "first", n.dtype,
+                        )
+                    )  # fmt: skip
+
+
+def _lanes_to_rows(w: Writer, n: Expr, source: str, target: str, padded: bool) -> None:
+    """[rows/16][features][16] to [rows][features], or to [rows][features/16][16] when padded."""
+    lanes, features = w.lanes, _features(w, n)
+    src, dst = w.touch(source, "r"), w.touch(target, "w")
+    known = features.constant
+    width = features
+    if padded:
+        assert known is not None
+        width = Poly.of(-(-known // lanes) * lanes)
+    for count, first, rows in _blocks(w, n.shape[0]):
+        with w.loop("b", count) as b0:
+            b = b0 + first
+            for f, cols in _tiles(w, features):
+                with f as j:
+                    w.body.append(
+                        Transpose(
+                            dst, b * lanes * width + j, width,
+                            src, (b * features + j) * lanes, Poly.of(lanes),
+                            cols, rows, "zero" if padded else "none", n.dtype,
+                        )
+                    )  # fmt: skip
+
+
+def _tiles(w: Writer, features: Poly) -> list[tuple[Tile, Poly]]:
+    """Tiles of features: (loop over them, features in each)."""
+    s, lanes = w.symbols, w.lanes
+    whole = s.derived("div", features, lanes, f"{features}.full")
+    rest = s.derived("mod", features, lanes, f"{features}.rest")
+    tail = s.derived("ceildiv", rest, lanes, f"{features}.tail")
+    parts = [(whole, Poly(), Poly.of(lanes)), (tail, whole * lanes, rest)]
+    return [(_tile(w, n, start), cols) for n, start, cols in parts if n.constant != 0]
+
+
+@contextmanager
+def _tile(w: Writer, count: Poly, start: Poly) -> Iterator[Poly]:
+    """A loop over tiles, yielding the first feature of each."""
+    with w.loop("c", count) as v:
+        yield start + v * w.lanes

@@ -1,0 +1,487 @@
+"""Which values are kept, and which kernel computes each: fusion.
+
+In: the primitive nodes of a program with their lane axes and layouts. Out: `Group`s, each a set of
+named nodes that one kernel computes. Every other node is inlined where it is used.
+
+    rows      everything that has rows, in one pass over blocks of rows (and sums of rows to 0-d)
+    reduce    reductions whose result has no rows but axes of its own (bias gradients, statistics)
+    plain     elementwise work without rows: updates of parameters
+    scalar    0-d values
+    product   a contraction by register tiles, with its elementwise epilogue
+    convert   a value in another layout
+    scatter, cumulate, copy
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Iterable, Mapping, Sequence
+
+from symgrad import dtypes
+from symgrad.node import (
+    Constant,
+    Contract,
+    Expr,
+    Gather,
+    Input,
+    Iota,
+    Map,
+    Parameter,
+    Random,
+    Reduce,
+    Reindex,
+    Reshape,
+    ScatterAdd,
+    SizeOf,
+)
+from symgrad.schedule.layout import Layout
+from symgrad.schedule.symbols import elements
+
+CHEAP = 2  # operations: computing such a value again beats keeping it
+CHEAP_SCALAR = 8  # the same for a 0-d value, computed once per kernel
+LONGEST = 60  # operations inlined into one expression before it is cut
+FUSED_UPDATE = 1 << 16  # elements of a weight up to which any update joins its gradient's kernel
+SHORT_UPDATE = 5  # operations of an update that joins it at any size
+COSTS = {
+    "div": 4, "sqrt": 6, "exp": 12, "expm1": 16, "log": 14, "log1p": 18, "sin": 16, "cos": 16,
+    "tan": 24, "asin": 20, "acos": 20, "atan": 20, "atan2": 26, "sinh": 20, "cosh": 20,
+    "tanh": 20, "erf": 24, "pow": 40, "mod": 8, "floor_divide": 8,
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Group:
+    """The named nodes of one kernel. `before` has a bit for every group it depends on."""
+
+    kind: str
+    index: int
+    nodes: list[Expr] = field(default_factory=list)
+    before: int = 0
+    target: Layout | None = None  # of a convert
+
+    @property
+    def bit(self) -> int:
+        return 1 << self.index
+
+
+def is_view(n: Expr) -> bool:
+    """Pure index arithmetic: never computed, only read through."""
+    if isinstance(n, Contract):
+        return len(n.args) == 1 and not n.summed and n.dtype == n.args[0].dtype
+    return isinstance(n, (Reindex, Reshape, Gather))
+
+
+def is_elementwise(n: Expr) -> bool:
+    if isinstance(n, Contract):
+        return not n.summed and not is_view(n)
+    return isinstance(n, (Map, Random, Iota, SizeOf)) or (
+        isinstance(n, Constant) and n.scalar is not None
+    )
+
+
+def is_leaf_in_memory(n: Expr) -> bool:
+    return isinstance(n, (Input, Parameter)) or (isinstance(n, Constant) and n.scalar is None)
+
+
+def is_product(n: Expr) -> bool:
+    """A contraction with reuse of both operands: worth register tiles."""
+    if not isinstance(n, Contract) or len(n.args) != 2 or not n.summed:
+        return False
+    if not dtypes.is_float(n.dtype):
+        return False
+    a, b = (set(labels) for labels in n.ins)
+    out = set(n.out)
+    return bool(a & out - b) and bool(b & out - a) and (a | b) >= out and a & b - out == (
+        (a | b) - out
+    )
+
+
+def space_of(n: Expr) -> tuple[object, ...]:
+    """The sizes of the loops that compute a node, reduced axes included."""
+    if isinstance(n, Contract):
+        extents = n.extents
+        return tuple(extents[k] for k in sorted(extents))
+    if isinstance(n, Reduce):
+        return n.args[0].shape
+    return n.shape
+
+
+class Fusion:
+    """Chooses named nodes and puts them into groups."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Expr],
+        roots: Iterable[Expr],
+        lane_axes: Mapping[Expr, int | None],
+        layouts: Mapping[Expr, Layout],
+    ) -> None:
+        self.nodes, self.lane_axes, self.layouts = nodes, lane_axes, layouts
+        self.roots = set(roots)
+        self.groups: list[Group] = []
+        self.group_of: dict[Expr, Group] = {}
+        self.converted: dict[tuple[Expr, Layout], Group] = {}
+        self.outside: set[Expr] = set()  # read by converts and copies
+        self.cost = self._costs()
+        self.named = self._choose_named()
+        self._needs: dict[Expr, dict[Expr, bool]] = {}
+        self.readers: dict[Expr, list[Expr]] = {}
+        for n in nodes:
+            if n in self.named:
+                for need in self.needs(n):
+                    self.readers.setdefault(need, []).append(n)
+
+    # -- what is kept -----------------------------------------------------------------------------
+    def _choose_named(self) -> dict[Expr, None]:
+        cost = self.cost
+        consumers: dict[Expr, list[Expr]] = {}
+        for n in self.nodes:
+            for a in n.args:
+                consumers.setdefault(a, []).append(n)
+        users: dict[Expr, frozenset[Expr]] = {}  # the named nodes that would inline this one
+        widest: dict[Expr, int] = {}  # elements of the largest space it would be computed in
+        chosen: dict[Expr, None] = {}
+        for n in reversed(self.nodes):
+            reach: set[Expr] = set()
+            spread = elements(n.shape)
+            operand = False
+            for c in consumers.get(n, ()):
+                if c in chosen:
+                    reach.add(c)
+                    spread = max(spread, elements(space_of(c)))  # type: ignore[arg-type]
+                    operand |= is_product(c) or (isinstance(c, ScatterAdd) and n is c.args[0])
+                else:
+                    reach |= users[c]
+                    spread = max(spread, widest[c])
+                    operand |= is_view(c) and any(is_product(u) for u in users[c])
+                    operand |= isinstance(c, Gather) and n is c.args[0]
+            users[n], widest[n] = frozenset(reach), spread
+            if self._keep(n, len(reach), spread, operand, cost):
+                chosen[n] = None
+        return dict.fromkeys(n for n in self.nodes if n in chosen)
+
+    def _keep(
+        self, n: Expr, readers: int, spread: int, operand: bool, cost: Mapping[Expr, int]
+    ) -> bool:
+        if is_leaf_in_memory(n) or (isinstance(n, Constant) and n not in self.roots):
+            return False
+        if n in self.roots:
+            return True
+        if is_view(n):
+            return False
+        if not is_elementwise(n):
+            return True
+        if isinstance(n, (SizeOf, Iota, Random)):
+            return operand
+        if operand or cost[n] >= LONGEST:
+            return True
+        if cost[n] <= (CHEAP if n.shape else CHEAP_SCALAR):
+            return False
+        return readers > 1 or (spread > elements(n.shape) and cost[n] > 2 * CHEAP)
+
+    def _costs(self) -> dict[Expr, int]:
+        cost: dict[Expr, int] = {}
+        for n in self.nodes:
+            if not is_elementwise(n) and not is_view(n):
+                cost[n] = 0
+                continue
+            own = COSTS.get(n.op, 1) if isinstance(n, Map) else int(is_elementwise(n) and bool(n.args))
+            inner = sum(cost[a] for a in n.args)
+            cost[n] = own + (inner if inner < LONGEST else 0)
+        return cost
+
+    def needs(self, n: Expr) -> dict[Expr, bool]:
+        """The values in memory or registers that computing `n` reads: whether all reads are at the
+        very element being computed."""
+        found = self._needs.get(n)
+        if found is None:
+            found = {}
+            rank = len(space_of(n))
+            seen: set[tuple[int, bool]] = set()
+            stack: list[tuple[Expr, bool]] = []
+            for i, a in enumerate(n.args):
+                same = isinstance(n, (Map, Reduce))
+                if isinstance(n, Contract):
+                    same = n.ins[i] == tuple(range(rank))
+                stack.append((a, same or not a.shape))
+            while stack:
+                a, same = stack.pop()
+                if (id(a), same) in seen:
+                    continue
+                seen.add((id(a), same))
+                if a in self.named or is_leaf_in_memory(a):
+                    found[a] = found.get(a, True) and same
+                    continue
+                for j, b in enumerate(a.args):
+                    ok = isinstance(a, Map) or (
+                        isinstance(a, Contract) and not is_view(a) and a.ins[j] == a.out
+                    )
+                    stack.append((b, same and ok))
+            self._needs[n] = found
+        return found
+
+    # -- where it is computed -----------------------------------------------------------------------
+    def run(self) -> list[Group]:
+        """All groups, in an order in which they could be run."""
+        for n in self.named:
+            self._place(n)
+        return self.groups
+
+    def kind(self, n: Expr) -> str:
+        if is_product(n):
+            return "product"
+        if isinstance(n, ScatterAdd):
+            return "scatter"
+        if isinstance(n, Reduce) and n.law == "cumsum":
+            return "cumulate"
+        tagged = self.lane_axes[n] is not None
+        if isinstance(n, (Contract, Reduce)) and not is_elementwise(n) and not is_view(n):
+            if tagged:
+                return "rows"
+            over_rows = any(self.lane_axes[a] is not None for a in n.args)
+            return "rows" if over_rows and not n.shape else "reduce"
+        if tagged:
+            return "rows"
+        return "plain" if n.shape else "scalar"
+
+    def _place(self, n: Expr) -> None:
+        kind = self.kind(n)
+        group = None
+        if kind in ("rows", "plain") and isinstance(n, Map):
+            group = self._epilogue(n)
+        if kind == "scalar":
+            group = self._after_rows(n)
+        if group is None and kind in ("rows", "plain", "scalar", "reduce"):
+            group = self._join(n, kind)
+        if group is None:
+            group = self.new_group(kind)
+        self._add(n, group)
+
+    def new_group(self, kind: str) -> Group:
+        group = Group(kind, len(self.groups))
+        self.groups.append(group)
+        return group
+
+    def _add(self, n: Expr, group: Group) -> None:
+        before = 0
+        for need in self.needs(n):
+            other = self.group_of.get(need)
+            if other is not None and other is not group:
+                before |= other.before | other.bit
+        group.nodes.append(n)
+        self.group_of[n] = group
+        self.depend(group, before)
+
+    def depend(self, group: Group, before: int) -> None:
+        """`group` runs after these groups, and so does everything after it."""
+        group.before |= before
+        for other in self.groups:
+            if other.before & group.bit:
+                other.before |= group.before
+
+    def _can_join(self, n: Expr, group: Group) -> bool:
+        for need in self.needs(n):
+            other = self.group_of.get(need)
+            if other is not None and other is not group and other.before & group.bit:
+                return False
+        return True
+
+    def _epilogue(self, n: Expr) -> Group | None:
+        """The product whose tiles `n` can be applied to while they are in registers or cache."""
+        best: Group | None = None
+        for need, same in self.needs(n).items():
+            group = self.group_of.get(need)
+            if group is None or group.kind != "product" or not same or need.shape != n.shape:
+                continue
+            first = group.nodes[0]
+            if self.layouts[first] != self.layouts[n] or first.shape != n.shape:
+                continue
+            if self._too_long(n, group):
+                continue
+            inside = all(
+                same
+                for other, same in self.needs(n).items()
+                if self.group_of.get(other) is group
+            )
+            if inside and self._can_join(n, group) and (best is None or group.index > best.index):
+                best = group
+        return best
+
+    def _too_long(self, n: Expr, group: Group) -> bool:
+        """Long updates of large weights stream better in a pass of their own."""
+        if self.lane_axes[n] is not None or elements(n.shape) <= FUSED_UPDATE:
+            return False
+        return sum(self.cost[m] for m in [*group.nodes[1:], n]) > SHORT_UPDATE
+
+    def _join(self, n: Expr, kind: str) -> Group | None:
+        """The latest group of this kind that can take `n` in."""
+        needs = self.needs(n)
+        for group in reversed(self.groups):
+            if group.kind != kind or not self._can_join(n, group):
+                continue
+            if kind == "rows" and self._fits_rows(n, group, needs):
+                return group
+            if kind == "plain" and self._fits_plain(n, group, needs):
+                return group
+            if kind == "reduce" and self._fits_reduce(n, group, needs):
+                return group
+            if kind == "scalar" and not self._delays(n, group):
+                return group
+        return None
+
+    def _delays(self, n: Expr, group: Group) -> bool:
+        """True when taking `n` in would make the group wait for more than it does."""
+        before = group.before | group.bit
+        others = (self.group_of.get(need) for need in self.needs(n))
+        return any(other is not None and (other.before | other.bit) & ~before for other in others)
+
+    def _after_rows(self, n: Expr) -> Group | None:
+        """The pass over rows whose sums a 0-d value is made of: computed at its end."""
+        for need in self.needs(n):
+            group = self.group_of.get(need)
+            if group is not None and group.kind == "rows" and self._can_join(n, group):
+                if not self._delays(n, group):
+                    return group
+        return None
+
+    def _row_size(self, n: Expr) -> object:
+        axis = self.lane_axes[n]
+        if axis is not None:
+            return n.shape[axis]
+        for a in n.args:
+            axis = self.lane_axes[a]
+            if axis is not None:
+                return a.shape[axis]
+        return None
+
+    def _crosses(self, n: Expr) -> bool:
+        """A sum over rows: known only when the pass over the rows has ended."""
+        return self.lane_axes[n] is None
+
+    def _fits_rows(self, n: Expr, group: Group, needs: Mapping[Expr, bool]) -> bool:
+        if not n.shape and is_elementwise(n):
+            return False
+        if self._row_size(n) != self._row_size(group.nodes[0]):
+            return False
+        related = False
+        for need in needs:
+            if self.group_of.get(need) is group:
+                if self._crosses(need) or not self._same_row(n, need):
+                    return False
+                related = True
+        if related:
+            return True
+        mine = {need for need in needs if need.shape}
+        return any(mine & self.needs(m).keys() for m in group.nodes)
+
+    def _same_row(self, n: Expr, need: Expr) -> bool:
+        """True when computing a row of `n` reads nothing of `need` but the same row."""
+        row = self._row_size(n)
+        seen: set[int] = set()
+        stack: list[tuple[Expr, int | None]] = []
+        axis = self.lane_axes[n]
+        for a, mapped in self._operand_axes(n, axis):
+            stack.append((a, mapped))
+        while stack:
+            a, at = stack.pop()
+            if a is need:
+                if at is None or at != self.lane_axes[need] or need.shape[at] != row:
+                    return False
+                continue
+            if id(a) in seen or a in self.named or is_leaf_in_memory(a):
+                continue
+            seen.add(id(a))
+            stack.extend(self._operand_axes(a, at))
+        return True
+
+    def _operand_axes(self, n: Expr, axis: int | None) -> list[tuple[Expr, int | None]]:
+        """For each operand, its axis that runs with this axis of `n` (None: no such axis)."""
+        if isinstance(n, Map):
+            return [(a, axis if a.shape else None) for a in n.args]
+        if isinstance(n, Contract):
+            if axis is None and not n.shape:  # a sum over rows: follow the rows of the operands
+                return [(a, self.lane_axes[a]) for a in n.args]
+            label = None if axis is None else n.out[axis]
+            return [(a, ls.index(label) if label in ls else None) for ls, a in zip(n.ins, n.args)]
+        if isinstance(n, Reduce):
+            if axis is None:
+                return [(n.args[0], self.lane_axes[n.args[0]])]
+            kept = [i for i in range(n.args[0].ndim) if n.law == "cumsum" or i not in n.axes]
+            return [(n.args[0], kept[axis])]
+        if isinstance(n, Reindex):
+            for a, (offset, terms, divisor) in enumerate(n.maps):
+                if axis is not None and terms == ((axis, 1),) and not offset and divisor == 1:
+                    return [(n.args[0], a)]
+            return [(n.args[0], None)]
+        if isinstance(n, Reshape):
+            axis_in = self.lane_axes[n.args[0]]
+            if axis is not None and axis_in is not None and axis == axis_in:
+                same = n.shape[: axis + 1] == n.args[0].shape[: axis + 1]
+                return [(n.args[0], axis if same else None)]
+            return [(n.args[0], None)]
+        if isinstance(n, Gather):
+            arg, indices = n.args
+            spread = indices.ndim - n.batch
+            if axis is None:
+                return [(arg, None), (indices, None)]
+            if axis < n.batch:
+                return [(arg, axis), (indices, axis)]
+            if axis < n.axis:
+                return [(arg, axis), (indices, None)]
+            if axis < n.axis + spread:
+                return [(arg, None), (indices, n.batch + axis - n.axis)]
+            return [(arg, axis - spread + 1), (indices, None)]
+        return [(a, None) for a in n.args]
+
+    def _fits_plain(self, n: Expr, group: Group, needs: Mapping[Expr, bool]) -> bool:
+        first = group.nodes[0]
+        if n.shape != first.shape or self.layouts[n] != self.layouts[first]:
+            return False
+        related = False
+        for need, same in needs.items():
+            if self.group_of.get(need) is group:
+                if not same:
+                    return False
+                related = True
+        mine = {need for need in needs if need.shape}
+        return related or any(mine & self.needs(m).keys() for m in group.nodes)
+
+    def _fits_reduce(self, n: Expr, group: Group, needs: Mapping[Expr, bool]) -> bool:
+        first = group.nodes[0]
+        same = space_of(n) == space_of(first) and reduced_axes(n) == reduced_axes(first)
+        if not same or any(self.group_of.get(need) is group for need in needs):
+            return False
+        mine = {need for need in needs if need.shape}
+        return any(mine & self.needs(m).keys() for m in group.nodes)
+
+    def convert(self, n: Expr, layout: Layout) -> Group | None:
+        """The group that copies `n` into a layout; None when it lies there already."""
+        if self.layouts[n] == layout:
+            return None
+        return self.converted.get((n, layout)) or self.new_convert(n, layout)
+
+    def new_convert(self, n: Expr, layout: Layout) -> Group:
+        """A copy of a node, or of what a view shows, in a layout."""
+        group = self.new_copy(n, "convert")
+        group.target = layout
+        self.converted[n, layout] = group
+        return group
+
+    def new_copy(self, n: Expr, kind: str = "copy") -> Group:
+        """A kernel that does nothing but copy `n`."""
+        group = self.new_group(kind)
+        group.nodes = [n]
+        for need in [n] if n in self.named or is_leaf_in_memory(n) else self.needs(n):
+            self.outside.add(need)
+            source = self.group_of.get(need)
+            if source is not None:
+                self.depend(group, source.before | source.bit)
+        return group
+
+
+def reduced_axes(n: Expr) -> tuple[int, ...]:
+    """Positions in `space_of(n)` that are summed away."""
+    if isinstance(n, Reduce):
+        return n.axes
+    assert isinstance(n, Contract)
+    return tuple(k for k in sorted(n.extents) if k not in n.out)

@@ -1,0 +1,457 @@
+"""Contractions by register tiles: which index runs in lanes, which in registers, in what order.
+
+In: a Contract of two operands with a common summed index. Out: the body of one kernel.
+
+    rows in lanes      y[r,o] = sum_k w[k,o] x[r,k]      broadcast w, vector x     (I outputs x J blocks)
+                       d[r,k] = sum_o w[k,o] g[r,o]      broadcast w, vector g
+    outputs in lanes   v[k,o] = sum_r x[r,k] g[r,o]      broadcast x, vector g transposed
+    rows summed        v[k,o] with few o                 vector x, vector g, lanes added at the end
+    batch in lanes     s[b,i,j] = sum_k q[b,i,k] p[b,j,k]  vector q, vector p
+
+`Tiling` is the choice; `write` turns it into loops. Tile sizes follow from the number of vector
+registers: I*J accumulators, J vectors and a broadcast must fit.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Callable, Iterator, Mapping, Sequence
+
+from codegen.loops import Accumulate, Const, Declare, Get, Load, Op, Poly, Store, Value
+
+from symgrad.node import Contract, Expr
+from symgrad.schedule.layout import Layout, lane_major
+from symgrad.schedule.symbols import Symbols
+from symgrad.schedule.writer import At, Memory, Writer
+from symgrad.sizes import Size, maximum
+
+LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
+Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
+FEW = 8  # outputs in lanes below which rows are summed across lanes instead
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a product is computed. Labels are those of the Contract."""
+
+    lane: int  # the index that runs in lanes
+    scalar: int  # operand read first: broadcast unless it has the lane index too
+    vector: int  # operand read as vectors
+    across: bool  # the lane index is summed: lanes are added at the end
+    rows: int | None  # the index over I (of the scalar operand)
+    cols: int | None  # the index over J when J does not run over blocks of lanes
+    convert: tuple[Expr, Layout] | None  # what must first be copied into another layout
+
+
+def base_axes(labels: Sequence[int], arg: Expr) -> tuple[Expr, dict[int, int]]:
+    """The node below transposing views, and the axis of it that each label runs along."""
+    axes = {label: i for i, label in enumerate(labels)}
+    while isinstance(arg, Contract) and len(arg.args) == 1 and not arg.summed:
+        inner = dict(zip(arg.ins[0], range(arg.args[0].ndim)))
+        axes = {label: inner[arg.out[i]] for label, i in axes.items() if arg.out[i] in inner}
+        arg = arg.args[0]
+    return arg, axes
+
+
+def tiling(n: Contract, layouts: Mapping[Expr, Layout]) -> Tiling:
+    """The choice for a product, given the layout of everything that lies in memory."""
+    out_layout = layouts[n]
+    axis = out_layout.lane if out_layout.lane is not None else n.ndim - 1
+    lane = n.out[axis]
+    if out_layout.lane is None:
+        across = _summed_lanes(n, lane, layouts)
+        if across is not None:
+            return across
+    holders = [i for i, labels in enumerate(n.ins) if lane in labels]
+    vector = holders[-1] if len(holders) == 1 else 1
+    scalar = 1 - vector
+    convert = _misplaced(n, vector, lane, layouts)
+    if convert is None and len(holders) == 2:
+        convert = _misplaced(n, scalar, lane, layouts)
+    extents = n.extents
+    rows = _largest([k for k in n.ins[scalar] if k in n.out and k not in n.ins[vector]], extents)
+    free = [k for k in n.ins[vector] if k in n.out and k not in n.ins[scalar] and k != lane]
+    cols = _largest(free, extents) if len(holders) == 2 else None
+    return Tiling(lane, scalar, vector, False, rows, cols, convert)
+
+
+def _largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
+    return max(labels, key=lambda k: maximum(extents[k]), default=None)
+
+
+def _in_lanes(arg: Expr, axes: Mapping[int, int], lane: int, layouts: Mapping[Expr, Layout]) -> bool:
+    layout = layouts.get(arg)
+    return layout is not None and lane in axes and layout.lane == axes[lane]
+
+
+def _summed_lanes(n: Contract, lane: int, layouts: Mapping[Expr, Layout]) -> Tiling | None:
+    """Rows in lanes, added at the end: for results with few outputs."""
+    extents = n.extents
+    if maximum(extents[lane]) >= FEW:
+        return None
+    bases = [base_axes(labels, a) for labels, a in zip(n.ins, n.args)]
+    for k in n.summed:
+        if all(_in_lanes(arg, axes, k, layouts) for arg, axes in bases):
+            vector = 1 if lane in n.ins[1] else 0
+            free = [x for x in n.ins[1 - vector] if x in n.out and x not in n.ins[vector]]
+            return Tiling(k, 1 - vector, vector, True, _largest(free, extents), lane, None)
+    return None
+
+
+def _misplaced(
+    n: Contract, operand: int, lane: int, layouts: Mapping[Expr, Layout]
+) -> tuple[Expr, Layout] | None:
+    """The copy that an operand needs before it can be read as vectors along `lane`."""
+    arg, axes = base_axes(n.ins[operand], n.args[operand])
+    layout = layouts.get(arg)
+    if layout is None or lane not in axes:  # a view that is no transposition
+        arg = n.args[operand]
+        return arg, lane_major(arg.ndim, n.ins[operand].index(lane))
+    if layout.lane == axes[lane]:
+        return None
+    if layout.lane is None and layout.order and layout.order[-1] == axes[lane]:
+        return None
+    return arg, lane_major(arg.ndim, axes[lane])
+
+
+# -- sizes of tiles --------------------------------------------------------------------------------
+
+ACCUMULATORS = {32: {1: 16, 2: 13, 3: 8, 4: 6}, 16: {1: 8, 2: 6, 3: 4, 4: 3}}
+
+
+def split(n: int, most: int) -> list[tuple[int, int, int]]:
+    """n in near-equal parts of at most `most`: (start, part, how many of it)."""
+    parts = -(-n // most)
+    small, more = divmod(n, parts)
+    result = []
+    if more:
+        result.append((0, small + 1, more))
+    if parts > more:
+        result.append((more * (small + 1), small, parts - more))
+    return result
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of an index: `count` tiles from `start`, each `width` wide.
+
+    `inside` tiles make a panel when there is more than one: two loops, so that the place in the
+    panel stays a polynomial.
+    """
+
+    start: Poly
+    width: int
+    count: Poly
+    live: Poly | None = None
+    inside: int = 1
+
+    @contextmanager
+    def open(self, w: Writer) -> Iterator[Poly]:
+        with w.loop("t", self.count) as v, w.loop("h", self.inside) as h:
+            yield self.start + v * (self.width * self.inside) + h * self.width
+
+
+def live_lanes(symbols: Symbols, size: Size, block: Poly) -> Poly | None:
+    """How many lanes of a block are live; None when all always are."""
+    known = size if isinstance(size, int) else None
+    if known is not None and known % symbols.lanes == 0:
+        return None
+    return symbols.poly(size) - block * symbols.lanes
+
+
+def _unroll(size: Size) -> int:
+    return min(4, size) if isinstance(size, int) else 4
+
+
+@dataclass
+class Product:
+    """Writes one product and its epilogue."""
+
+    n: Contract
+    tile: Tiling
+    epilogue: list[Expr]  # elementwise nodes after it, operands first
+    stored: Mapping[Expr, tuple[str, Layout]]  # what of it goes to memory
+    layouts: Mapping[Expr, Layout]
+    memory: Memory
+    registers: int
+    cost: int  # operations of the epilogue
+    copies: Mapping[Expr, tuple[str, Layout]]  # operands in the layout they are read in
+
+    def __post_init__(self) -> None:
+        self.w = Writer(self.memory)
+        self.w.copies = dict(self.copies)
+        self.s: Symbols = self.memory.symbols
+        self.lanes = self.s.lanes
+        self.extents = self.n.extents
+        self.tile_scratch: str | None = None
+
+    # -- the loops around a tile ----------------------------------------------------------------
+    def write(self) -> Writer:
+        t = self.tile
+        skip = {t.rows, t.cols, t.lane}
+        outer = [k for k in self.n.out if k not in skip]
+        index: dict[int, Poly] = {}
+        with ExitStack() as stack:
+            for k in outer:
+                index[k] = self._whole(stack, k)
+            self.live: Poly | None = None
+            if t.cols is not None and not t.across:
+                size = self.extents[t.lane]
+                block = stack.enter_context(self.w.loop("b", self.s.blocks(size)))
+                index[t.lane] = block * self.lanes
+                self.live = None if self._padded() else live_lanes(self.s, size, block)
+            self._tiles(index)
+        return self.w
+
+    def _whole(self, stack: ExitStack, label: int) -> Poly:
+        return stack.enter_context(self.w.loop("o", self.s.poly(self.extents[label])))
+
+    def _tiles(self, index: dict[int, Poly]) -> None:
+        if self._rows_outside():
+            for rows in self._row_parts():
+                with rows.open(self.w) as i:
+                    for cols in self._col_parts(rows.width):
+                        with cols.open(self.w) as j:
+                            self._tile(index, rows, i, cols, j)
+        else:
+            for cols in self._col_parts(None):
+                with cols.open(self.w) as j:
+                    for rows in self._row_parts(cols.width):
+                        with rows.open(self.w) as i:
+                            self._tile(index, rows, i, cols, j)
+
+    def _rows_outside(self) -> bool:
+        """The operand that is read again for every turn of the outer loop should stay in cache."""
+        arg = self.n.args[self.tile.vector]
+        size = 1
+        for s in arg.shape:
+            size *= maximum(s)
+        return size * 4 <= 768 * 1024
+
+    def _widest(self) -> int:
+        """J: vectors side by side."""
+        blocks = self._col_blocks()
+        known = blocks.constant
+        if known is None:
+            return 2
+        if known <= 1:
+            return 1
+        return 3 if known == 3 else 2
+
+    def _col_blocks(self) -> Poly:
+        t = self.tile
+        if t.cols is not None:
+            return self.s.poly(self.extents[t.cols])
+        size = self.extents[t.lane]
+        return self.s.blocks(size) if self._padded() else self.s.full_blocks(size)
+
+    def _padded(self) -> bool:
+        """Idle lanes of the last block have memory in the result and in the vector operand."""
+        t = self.tile
+        arg, axes = self._base(t.vector)
+        layout = self.w.layout(arg)
+        ours = self.layouts[self.n]
+        held = layout is not None and layout.lane is not None and layout.lane == axes.get(t.lane)
+        return held and ours.lane is not None and self.n.out[ours.lane] == t.lane
+
+    def _base(self, operand: int) -> tuple[Expr, dict[int, int]]:
+        if self.w.layout(self.n.args[operand]) is not None:
+            return self.n.args[operand], {k: i for i, k in enumerate(self.n.ins[operand])}
+        return base_axes(self.n.ins[operand], self.n.args[operand])
+
+    def _col_parts(self, rows: int | None) -> Iterator[Part]:
+        t, widest = self.tile, self._widest()
+        if t.across:
+            size = maximum(self.extents[t.cols]) if t.cols is not None else 1
+            yield Part(Poly(), size, Poly.of(1))
+            return
+        blocks = self._col_blocks()
+        if t.cols is not None and blocks.constant is not None:
+            for start, width, count in split(blocks.constant, 4):
+                yield Part(Poly.of(start), width, Poly.of(count))
+            return
+        groups, left = self.s.groups(blocks, widest)
+        if groups.constant != 0:
+            yield Part(Poly(), widest, groups)
+        if left.constant != 0 and widest > 1:
+            yield Part(groups * widest, 1, left)
+        if t.cols is None and not self._padded():
+            rest, tail = self.s.rest(self.extents[t.lane]), self.s.has_rest(self.extents[t.lane])
+            if tail.constant != 0:
+                yield Part(blocks, 1, tail, rest)
+
+    def _row_parts(self, cols: int | None = None) -> Iterator[Part]:
+        t = self.tile
+        if t.rows is None:
+            yield Part(Poly(), 1, Poly.of(1))
+            return
+        size = self.extents[t.rows]
+        wide = cols if cols is not None else self._widest()
+        if t.across:
+            wide = maximum(self.extents[t.cols]) if t.cols is not None else 1
+        budget = ACCUMULATORS[self.registers]
+        most = budget[wide] if wide in budget else max(1, (self.registers - 8) // wide)
+        if not isinstance(size, int):
+            yield Part(Poly(), 1, self.s.poly(size))
+            return
+        arg, axes = self._base(t.scalar)
+        layout = self.w.layout(arg)
+        if layout is not None and layout.lane is not None and axes.get(t.rows) == layout.lane:
+            yield from self._panel_parts(size, most)
+            return
+        for start, width, count in split(size, most):
+            yield Part(Poly.of(start), width, Poly.of(count))
+
+    def _panel_parts(self, size: int, most: int) -> Iterator[Part]:
+        """Rows that lie in the lanes of a panel: parts must not cross its end."""
+        width = self.lanes
+        while width > most:
+            width //= 2
+        whole, rest = divmod(size, self.lanes)
+        if whole:
+            yield Part(Poly(), width, Poly.of(whole), None, self.lanes // width)
+        for start, part, count in split(rest, most) if rest else []:
+            yield Part(Poly.of(whole * self.lanes + start), part, Poly.of(count))
+
+    # -- one tile -------------------------------------------------------------------------------
+    def _tile(self, index: dict[int, Poly], rows: Part, i0: Poly, cols: Part, j0: Poly) -> None:
+        if self.tile.across:
+            self._tile_across(index, rows, i0, cols)
+            return
+        w, t, shape = self.w, self.tile, (rows.width, cols.width)
+        with w.vector(cols.live or self.live) as lane:
+            acc = w.fresh("acc")
+            zero = Const(0.0, self.n.dtype)
+            w.body.append(Declare(acc, self.n.dtype, zero, shape))
+
+            def at(i: Poly, j: Poly) -> dict[int, Poly]:
+                found = dict(index)
+                if t.rows is not None:
+                    found[t.rows] = i0 + i
+                if t.cols is not None:
+                    found[t.cols] = j0 + j
+                    found[t.lane] = index[t.lane] + lane
+                else:
+                    found[t.lane] = (j0 + j) * self.lanes + lane
+                return found
+
+            self._sum(acc, shape, at)
+            self._finish(acc, shape, at)
+
+    def _tile_across(self, index: dict[int, Poly], rows: Part, i0: Poly, cols: Part) -> None:
+        w, t, shape = self.w, self.tile, (rows.width, cols.width)
+        acc = w.fresh("acc")
+        w.body.append(Declare(acc, self.n.dtype, Const(0.0, self.n.dtype), shape))
+        size = self.extents[t.lane]
+        where: dict[int, Poly] = {}
+
+        def at(i: Poly, j: Poly) -> dict[int, Poly]:
+            found = {**index, **where}
+            if t.rows is not None:
+                found[t.rows] = i0 + i
+            if t.cols is not None:
+                found[t.cols] = j
+            return found
+
+        with ExitStack() as stack:
+            for k in self.n.summed:
+                if k != t.lane:
+                    where[k] = self._whole(stack, k)
+            b = stack.enter_context(w.loop("b", self.s.blocks(size)))
+            live = live_lanes(self.s, size, b)
+            where[t.lane] = b * self.lanes + stack.enter_context(w.vector(live))
+            self._multiply(acc, shape, at)
+        self._finish(acc, shape, at)
+
+    def _sum(self, acc: str, shape: tuple[int, int], at: Where) -> None:
+        """The loops over summed indices; an index that lies in lanes of an operand is cut in two."""
+        labels = list(self.n.summed)
+        cut = [k for k in labels if self._cut(k)]
+        labels.sort(key=lambda k: k in cut)
+
+        def nest(rest: list[int], where: dict[int, Poly]) -> None:
+            if not rest:
+                self._multiply(acc, shape, lambda i, j: {**at(i, j), **where})
+                return
+            k, size = rest[0], self.extents[rest[0]]
+            if k not in cut:
+                with self.w.loop("k", self.s.poly(size), _unroll(size)) as v:
+                    nest(rest[1:], {**where, k: v})
+                return
+            full = self.s.full_blocks(size)
+            if full.constant != 0:
+                with self.w.loop("p", full) as p, self.w.loop("q", self.lanes, 4) as q:
+                    nest(rest[1:], {**where, k: p * self.lanes + q})
+            remainder = self.s.rest(size)
+            if remainder.constant != 0:
+                with self.w.loop("q", remainder) as q:
+                    nest(rest[1:], {**where, k: full * self.lanes + q})
+
+        nest(labels, {})
+
+    def _cut(self, label: int) -> bool:
+        for operand in (0, 1):
+            arg, axes = self._base(operand)
+            layout = self.w.layout(arg)
+            if layout is not None and label in axes and layout.lane == axes[label]:
+                return True
+        return False
+
+    def _multiply(self, acc: str, shape: tuple[int, int], at: Where) -> None:
+        """acc[i, j] += scalar[i] * vector[j] for the whole tile."""
+        w, t = self.w, self.tile
+        with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
+            where = at(i, j)
+            values: list[Value] = []
+            for operand in (t.scalar, t.vector):
+                index = tuple(where[k] for k in self.n.ins[operand])
+                values.append(w.value(self.n.args[operand], index))
+            product = Op("mul", (values[0], values[1]), self.n.dtype)
+            w.body.append(Accumulate(acc, (i, j), "add", product))
+
+    def _unrolled(self, stem: str, extent: int) -> AbstractContextManager[Poly]:
+        return self.w.loop(stem, extent, unroll=extent)
+
+    def _finish(self, acc: str, shape: tuple[int, int], at: Where) -> None:
+        """The epilogue and the stores."""
+        direct = self.cost <= LIGHT or not self.epilogue
+        w = self.w
+        if not direct and not self.tile.across:
+            self._park(acc, shape)
+        unroll = direct or self.tile.across
+        i_loop = w.loop("i", shape[0], unroll=shape[0] if unroll else 1)
+        with i_loop as i, w.loop("j", shape[1], unroll=shape[1] if unroll else 1) as j:
+            where = at(i, j)
+            index: At = tuple(where[k] for k in self.n.out)
+            if unroll:
+                value: Value = Get(acc, self.n.dtype, (i, j))
+            else:
+                value = self._parked((i * shape[1] + j))
+            if self.epilogue:
+                value = w.let(value, "v")
+            w.bind(self.n, index, value)
+            for node in [self.n, *self.epilogue]:
+                if node is not self.n:
+                    w.bind(node, index, w.let(w.value(node, index), "e"))
+                if node in self.stored:
+                    name, layout = self.stored[node]
+                    w.store(name, layout, node, index, w.value(node, index))
+
+    def _park(self, acc: str, shape: tuple[int, int]) -> None:
+        """A long epilogue is not unrolled over the tile: the tile passes through cache instead."""
+        w = self.w
+        if self.tile_scratch is None:
+            size = 64 * self.lanes
+            self.tile_scratch = self.memory.fresh_buffer("tile", self.n.dtype, size)
+        name = w.touch(self.tile_scratch, "rw")
+        with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
+            offset = (i * shape[1] + j) * self.lanes + Poly.of("l")
+            value = Get(acc, self.n.dtype, (i, j))
+            w.body.append(Store(name, offset, value, None, True))
+
+    def _parked(self, number: Poly) -> Value:
+        assert self.tile_scratch is not None
+        return Load(
+            self.tile_scratch, number * self.lanes + "l", self.n.dtype, None, True
+        )
