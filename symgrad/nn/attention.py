@@ -73,12 +73,11 @@ class MultiHeadAttention(Module):
         query = as_expr(self.label, query)
         key = query if key is None else as_expr(self.label, key)
         value = key if value is None else as_expr(self.label, value)
-        heads = [
-            self._split(p(x))
-            for p, x in ((self.query, query), (self.key, key), (self.value, value))
-        ]
+        q = self._split(self.query(query))
+        k = self._split(self.key(key))
+        v = self._split(self.value(value))
         p = self.p if training else 0.0
-        mixed = functional.attention(*heads, mask=mask, causal=causal, dropout_p=p)
+        mixed = functional.attention(q, k, v, mask, causal, dropout_p=p)
         axes = (*range(mixed.ndim - 3), mixed.ndim - 2, mixed.ndim - 3, mixed.ndim - 1)
         joined = ops.transpose(mixed, axes)
         return self.out(ops.reshape(joined, (*joined.shape[:-2], self.features)))
