@@ -78,6 +78,7 @@ class Store(MutableMapping[str, Array]):
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not seed >= 0:
             raise InputError(f"seed must be a non-negative int, got {seed!r}")
         self.seed = int(seed) & (2**64 - 1)
+        self.epoch = 0  # passes over data begun: each is shuffled in its own order
         self.slots: dict[str, Slot] = {}
         self.rng = aligned(4, "int32")  # seed low, high, step low, high: native code counts it up
         self.rng[:2] = np.array([self.seed], np.uint64).view(np.int32)
@@ -240,7 +241,13 @@ def save(path: str | os.PathLike[str], state: Store) -> None:
     arrays = {name: slot.read() for name, slot in state.slots.items()}
     kept = [name for name, slot in state.slots.items() if isinstance(slot.parameter, State)]
     arrays[RNG] = state.rng.copy()
-    metadata = {"format": "symgrad", "version": FORMAT, "states": json.dumps(kept)}
+    metadata = {
+        "format": "symgrad",
+        "version": FORMAT,
+        "states": json.dumps(kept),
+        "seed": str(state.seed),
+        "epoch": str(state.epoch),
+    }
     data = serialise(arrays, metadata)
     path = Path(path)
     try:
@@ -285,6 +292,8 @@ def load(path: str | os.PathLike[str], state: Store, strict: bool = True) -> Non
         state.slots[name].write(array)
     if rng is not None:
         state.rng[:] = rng
+        state.seed = int(metadata.get("seed", state.seed))
+        state.epoch = int(metadata.get("epoch", state.epoch))
 
 
 def _differences(

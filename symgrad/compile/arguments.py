@@ -135,3 +135,22 @@ def _shape_error(leaf: Expr, array: Array) -> InputError:
     return InputError(
         f"input {leaf.name!r} has shape {show(leaf.shape)}, the value given {show(array.shape)}"
     )
+
+
+def check_domains(
+    domains: Mapping[Expr, tuple[int, int]], inputs: Sequence[Expr], arrays: Sequence[Array]
+) -> None:
+    """Labels and indices within the range in which they are used."""
+    for leaf, array in zip(inputs, arrays):
+        if leaf not in domains or not array.size:
+            continue
+        low, high = domains[leaf]
+        least, most = int(array.min()), int(array.max())
+        if least < low or most > high:
+            bad = least if least < low else most
+            at = tuple(int(i) for i in np.argwhere(array == bad)[0])
+            where = f"[{', '.join(map(str, at))}]" if at else ""
+            raise InputError(
+                f"input {leaf.name!r}{where} is {bad}: as a label or an index it must be in "
+                f"{low}..{high}"
+            )

@@ -10,14 +10,14 @@ into that form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from symgrad import source
+from symgrad import names, source
 from symgrad.errors import DTypeError, GraphError, InputError, ShapeError
 from symgrad.node import (
     Constant,
@@ -140,12 +140,20 @@ def expression(value: Any, what: str) -> Expr:
 # -- building and checking --------------------------------------------------------------------
 
 
-def gather(inputs: Any, outputs: Any, updates: Any) -> tuple[Graph, Form]:
-    """The checked request behind `sg.function`."""
+def gather(inputs: Any, outputs: Any, updates: Any, taken: Iterable[str]) -> tuple[Graph, Form]:
+    """The checked request behind `sg.function`; `taken` are the names of the state it shares."""
     results, form = named(outputs)
     graph = Graph(_inputs(inputs), results, checked_updates(updates or {}))
+    settle(graph, taken)
     check(graph)
     return graph, form
+
+
+def settle(graph: Graph, taken: Iterable[str]) -> None:
+    """Give parameters without a name of their own one that nothing else has."""
+    leaves = [leaf for leaf in graph.inputs if isinstance(leaf, Parameter)]
+    others = [leaf.name for leaf in graph.inputs if isinstance(leaf, Input)]
+    names.settle([*leaves, *graph.parameters], [*taken, *others])
 
 
 def _inputs(inputs: Any) -> tuple[Expr, ...]:
@@ -212,25 +220,18 @@ def check(graph: Graph) -> None:
 def _unique_names(graph: Graph) -> None:
     """Every name of a leaf means one leaf, so that calls, states and files are unambiguous."""
     seen: dict[str, Expr] = {}
+    ids = [id(leaf) for leaf in graph.inputs]
+    for leaf in graph.inputs:
+        if ids.count(id(leaf)) > 1:
+            raise GraphError(f"{leaf.kind} {leaf.name!r} is twice among the inputs")
     for leaf in [*graph.inputs, *graph.parameters]:
         other = seen.setdefault(leaf.name, leaf)
-        if other is leaf and leaf is not _first_repeat(graph.inputs):
-            continue
-        if other is leaf:
-            raise GraphError(f"{leaf.kind} {leaf.name!r} is twice among the inputs")
-        kinds = f"two {leaf.kind}s" if leaf.kind == other.kind else f"{other.kind} and {leaf.kind}"
-        raise GraphError(
-            f"{kinds} are named {leaf.name!r}: shapes {show(other.shape)} and "
-            f"{show(leaf.shape)}; give each its own name"
-            + source.quote(other.where)
-            + source.quote(leaf.where)
-        )
-
-
-def _first_repeat(leaves: Sequence[Expr]) -> Expr | None:
-    seen: set[int] = set()
-    for leaf in leaves:
-        if id(leaf) in seen:
-            return leaf
-        seen.add(id(leaf))
-    return None
+        if other is not leaf:
+            same = leaf.kind == other.kind
+            kinds = f"two {leaf.kind}s" if same else f"{other.kind} and {leaf.kind}"
+            raise GraphError(
+                f"{kinds} are named {leaf.name!r}: shapes {show(other.shape)} and "
+                f"{show(leaf.shape)}; give each its own name"
+                + source.quote(other.where)
+                + source.quote(leaf.where)
+            )

@@ -1,0 +1,105 @@
+"""`check="finite"`: the first term that is NaN or infinite, by name and line.
+
+In: a call. Out: its results, or NonFiniteError, the parameters being what they were before. The
+call runs as always; only when something is not finite is it computed again, node by node.
+
+>>> step = sg.train_step(loss, optimizer, check="finite")
+>>> step(X, Y)
+Traceback (most recent call last):
+symgrad.errors.NonFiniteError: log(p) is -inf in 3 of 64 elements, first at [0, 4]
+  at model.py:12: loss = -(y * sg.log(p)).mean()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from symgrad import dtypes, source
+from symgrad.compile.graph import Graph
+from symgrad.errors import NonFiniteError
+from symgrad.node import Constant, Expr, Leaf
+from symgrad.state import Store
+
+if TYPE_CHECKING:
+    from symgrad.compile.backend import Backend
+    from symgrad.compile.pipeline import Pipeline
+
+Array = np.ndarray[Any, Any]
+
+
+def call(
+    pipeline: Pipeline,
+    backend: Backend,
+    store: Store,
+    arrays: Sequence[Array],
+    sizes: Mapping[str, int],
+) -> dict[str, Array]:
+    """Run the backend; raise and go back if an output or a parameter is not finite."""
+    saved = store.snapshot()
+    try:
+        results = backend.call(arrays, sizes)
+    except BaseException:
+        store.restore(saved)
+        raise
+    moved = {p.name: store.slots[p.name].read() for p in pipeline.request.graph.updates}
+    bad = [name for name, value in {**moved, **results}.items() if not _finite(value)]
+    if bad:
+        store.restore(saved)
+        raise NonFiniteError(_explain(pipeline.rewritten, store, arrays, sizes, bad[-1]))
+    return results
+
+
+def _finite(value: Array) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+
+
+def _explain(
+    graph: Graph, store: Store, arrays: Sequence[Array], sizes: Mapping[str, int], name: str
+) -> str:
+    """The first node that is not finite although all of its operands are."""
+    from symgrad.compile.interpreted import leaves, run
+
+    values = leaves(graph, store, arrays)
+    for leaf, value in values.items():
+        if not _finite(value):
+            return f"{leaf.kind} {leaf.name!r} {_where(value)}"
+    nodes = [n for n in graph.nodes if dtypes.is_float(n.dtype) and not _fixed(n)]
+    found = run(Graph(graph.inputs, _numbered(nodes), {}), values, sizes, store.rng)
+    for node, value in zip(nodes, found):
+        if not _finite(value):
+            return f"{_term(node)} {_where(value)}{source.quote(node.where)}"
+    # Native code differs in rounding: the interpreter may stay just within range.
+    return f"{name!r} is not finite, though every term of it is when computed one by one"
+
+
+def _numbered(nodes: Sequence[Expr]) -> dict[str, Expr]:
+    return {str(i): n for i, n in enumerate(nodes)}
+
+
+def _fixed(node: Expr) -> bool:
+    """A constant: the infinity a mask is made of is not a fault."""
+    return isinstance(node, (Leaf, Constant)) or (
+        bool(node.args) and all(_fixed(a) for a in node.args)
+    )
+
+
+def _term(node: Expr) -> str:
+    """The node as mathematics, in a few words."""
+    from symgrad.show.text import text
+
+    lines = text(node).splitlines()
+    shown = lines[-1]
+    return shown if len(shown) <= 80 else f"{node.name} of shape {node.shape}"
+
+
+def _where(value: Array) -> str:
+    bad = ~np.isfinite(value)
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    kind = str(value[first])
+    if not value.ndim:
+        return f"is {kind}"
+    where = ", ".join(map(str, first))
+    return f"is {kind} in {int(bad.sum())} of {value.size} elements, first at [{where}]"

@@ -1,0 +1,204 @@
+"""Compiled functions and training steps: what the user calls.
+
+In: expressions. Out: callables over NumPy arrays, whose parameters live in a `Store`.
+
+>>> f = function([x, W], {"loss": loss, "dW": grad(loss, W)})
+>>> step = train_step(loss, optim.Adam(1e-3), outputs={"accuracy": accuracy})
+>>> step(X, Y)
+{'loss': 2.31, 'accuracy': 0.08}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from symgrad.compile import arguments, epochs, finite
+from symgrad.compile.backend import backend
+from symgrad.compile.graph import Form, gather
+from symgrad.compile.options import Options, options
+from symgrad.compile.pipeline import Pipeline
+from symgrad.compile.request import Request, training
+from symgrad.errors import InputError
+from symgrad.node import Expr, State
+from symgrad.state import Store
+
+Array = np.ndarray[Any, Any]
+
+
+class Function:
+    """A compiled graph. Call it with arrays, by position or by name."""
+
+    def __init__(self, request: Request, form: Form, store: Store, chosen: Options) -> None:
+        self._request, self._form, self._store, self._options = request, form, store, chosen
+        self._leaves = request.graph.inputs
+        store.add(request.graph.parameters)
+        self._pipeline = Pipeline(request, store, chosen)
+        self._backend = backend(self._pipeline, store)
+        self._fast: Callable[..., Any] = self._backend.fast(form) or _no_way
+        if chosen.check == "finite":
+            self._fast = _no_way
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if not named:
+            result = self._fast(*args)
+            if result is not NotImplemented:
+                return result
+        arrays, sizes = arguments.bind(self._leaves, args, named)
+        return self._form.build(self._run(arrays, sizes))
+
+    def _run(self, arrays: list[Array], sizes: dict[str, int]) -> dict[str, Array]:
+        arguments.check_domains(self._domains, self._leaves, arrays)
+        if self._options.check == "finite":
+            return finite.call(self._pipeline, self._backend, self._store, arrays, sizes)
+        return self._backend.call(arrays, sizes)
+
+    @property
+    def _domains(self) -> Any:
+        return self._backend.domains
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs, in the order in which a call takes them."""
+        return tuple(leaf.name for leaf in self._leaves)
+
+    @property
+    def state(self) -> Store:
+        """Parameters, states and the random generator, by name."""
+        return self._store
+
+    @property
+    def rewrites(self) -> list[Any]:
+        """What was rewritten, by which rule, from which source line."""
+        _ = self._pipeline.rewritten
+        return list(self._pipeline.log)
+
+    def stage(self, name: str) -> str:
+        """One stage of the compile as text: "expression", "gradient", "rewritten", "schedule",
+        "loops", "llvm" or "assembly"."""
+        return self._pipeline.stage(name)
+
+    def report(self) -> str:
+        """Kernels, work, memory: what the compiled code consists of."""
+        from symgrad.compile.report import report
+
+        return report(self._pipeline)
+
+    def __repr__(self) -> str:
+        outputs = ", ".join(self._request.graph.outputs)
+        return f"<{type(self).__name__} ({', '.join(self.inputs)}) -> {outputs}>"
+
+
+def _no_way(*_: Any) -> Any:
+    """In the place of a native entry: every call takes the checked way."""
+    return NotImplemented
+
+
+class TrainStep(Function):
+    """One optimization step: computes the loss, and moves the parameters."""
+
+    def __init__(
+        self, request: Request, form: Form, store: Store, chosen: Options, optimizer: Any
+    ) -> None:
+        self._optimizer = optimizer
+        self._rate: State | None = getattr(optimizer, "lr_state", None)
+        super().__init__(request, form, store, chosen)
+
+    @property
+    def lr(self) -> Any:
+        """The learning rate: set it between calls. A schedule is read only."""
+        if self._rate is None or self._rate not in self._store:
+            return getattr(self._optimizer, "lr", None)
+        return float(self._store[self._rate])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if self._rate is None or self._rate not in self._store:
+            raise InputError(
+                f"the learning rate of {self._optimizer!r} is no number that can be set: "
+                "give the optimizer a number instead of a schedule"
+            )
+        number = float(self._optimizer.check_lr(value))
+        self._store[self._rate] = np.asarray(number, self._rate.dtype)
+
+    def run(
+        self,
+        data: Mapping[str, Any],
+        batch_size: int,
+        epochs: int = 1,
+        shuffle: bool = True,
+        progress: bool = False,
+        callback: Callable[[int, float], Any] | None = None,
+    ) -> list[float]:
+        """Whole passes over data, `{"x": X, "y": Y}`; the mean loss of each.
+
+        The last batch of a pass may be smaller. `callback(epoch, mean loss)` is called after each
+        pass and stops the run by returning True; `progress` shows a bar.
+        """
+        return _run(self, data, batch_size, epochs, shuffle, progress, callback)
+
+
+_run = epochs.run
+
+
+def function(
+    inputs: Any,
+    outputs: Any,
+    updates: Mapping[Any, Any] | None = None,
+    *,
+    state: Store | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    target: str | None = None,
+    check: str | None = None,
+) -> Function:
+    """Compile expressions into a function of their inputs.
+
+    inputs    inputs (and parameters, if they are to be given at each call) in the order of a call
+    outputs   one expression, a list or a dict of them: the results come in the same form
+    updates   {parameter: its value after the call}; all are computed from the values before it
+    state     the state of another function, to share its parameters
+    seed      of initial values and random numbers, where no state is given
+    target    None for this machine; "avx512", "avx2", "sse2"; or "interpret" to run in NumPy
+    check     "finite" raises NonFiniteError at the first term that is NaN or infinite
+    """
+    chosen = options(target, threads, check)
+    store = _store(state, seed)
+    graph, form = gather(inputs, outputs, updates, store)
+    return Function(Request(graph), form, store, chosen)
+
+
+def train_step(
+    loss: Expr,
+    optimizer: Any,
+    outputs: Mapping[str, Any] | None = None,
+    *,
+    parameters: Any = None,
+    state: Store | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    target: str | None = None,
+    check: str | None = None,
+) -> TrainStep:
+    """Compile one training step: the loss, its gradients, the optimizer's update.
+
+    Every parameter that the loss depends on is trained, or those in `parameters` (layers or
+    parameters). Inputs come in the order in which they were created. A call gives the loss as a
+    float, with `outputs` a dict whose "loss" comes first. The other arguments are `function`'s.
+    """
+    chosen = options(target, threads, check)
+    store = _store(state, seed)
+    request = training(loss, optimizer, outputs, parameters, store)
+    found = tuple(request.graph.outputs)
+    form = Form("dict" if outputs else "one", found, number=True)
+    return TrainStep(request, form, store, chosen, optimizer)
+
+
+def _store(state: Any, seed: int) -> Store:
+    if state is None:
+        return Store(seed)
+    if not isinstance(state, Store):
+        raise InputError(f"state must be the state of a function, got {type(state).__name__}")
+    return state

@@ -1,0 +1,56 @@
+"""What a compile may be told besides its graph, checked.
+
+In: keyword arguments of `sg.function` and `sg.train_step`, and the environment. Out: `Options`.
+
+    target      None (this machine), "avx512", "avx2", "sse2", or "interpret": the graph is run by
+                NumPy, node by node; slow, and what native code is compared with
+    check       "finite": an error names the first term that is NaN or infinite
+    SYMGRAD_CHECK=1     every call is computed after each stage, and the values compared
+    SYMGRAD_DEBUG=1..5  prints while compiling: 1 stage sizes, 2 graphs, 3 loops, 4 LLVM,
+                        5 every rewrite
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from symgrad.errors import InputError
+
+TARGETS = ("avx512", "avx2", "sse2", "native", "interpret")
+
+
+@dataclass(frozen=True)
+class Options:
+    target: str = "native"
+    threads: int = 1
+    check: str | None = None
+
+    @property
+    def interpreted(self) -> bool:
+        return self.target == "interpret"
+
+
+def options(target: Any, threads: Any, check: Any) -> Options:
+    """Checked options."""
+    if target is not None and target not in TARGETS:
+        raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise InputError(f"threads must be a positive int, got {threads!r}")
+    if check not in (None, "finite"):
+        raise InputError(f'check must be None or "finite", got {check!r}')
+    return Options(target or "native", threads, check)
+
+
+def debug_level() -> int:
+    """SYMGRAD_DEBUG, 0 when unset."""
+    try:
+        return int(os.environ.get("SYMGRAD_DEBUG") or 0)
+    except ValueError:
+        return 0
+
+
+def comparing() -> bool:
+    """Whether SYMGRAD_CHECK asks for every stage to be compared with the one before."""
+    return os.environ.get("SYMGRAD_CHECK", "0") not in ("", "0")

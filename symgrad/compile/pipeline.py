@@ -1,0 +1,204 @@
+"""The stages of a compile, each a value that can be printed, checked and run.
+
+    expression ─► gradient ─► rewritten ─► schedule ─► loops ─► llvm ─► object code
+
+In: a `Request`, the store of its parameters, `Options`. Out: a `Pipeline`; a stage is computed
+when it is first asked for, so a start from the object cache computes none of them.
+
+>>> Pipeline(request, store, options).stage("rewritten")
+'...'
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from symgrad.compile.graph import Graph
+from symgrad.compile.options import Options, debug_level
+from symgrad.compile.request import Request, substitute
+from symgrad.errors import InputError
+from symgrad.node import Expr, Parameter
+from symgrad.sizes import show
+from symgrad.state import Store
+
+if TYPE_CHECKING:
+    from codegen.memory import ArenaPlan
+    from codegen.target import Target
+    from symgrad.schedule import Schedule
+
+STAGES = ("expression", "gradient", "rewritten", "schedule", "loops", "llvm", "assembly")
+
+
+class Pipeline:
+    """One compile. The store says which layouts parameters already have."""
+
+    def __init__(self, request: Request, store: Store, options: Options) -> None:
+        self.request, self.store, self.options = request, store, options
+        self.log: list[Any] = []
+        self.times: dict[str, float] = {}
+        # Layouts as they are before this function is placed: asking for a stage later must give
+        # what was compiled then.
+        self.fixed, self.lanes = store.layouts(), store.lanes
+
+    # -- one line per stage --------------------------------------------------------------------
+    @cached_property
+    def expression(self) -> Graph:
+        return self._timed("expression", lambda: self.request.graph)
+
+    @cached_property
+    def gradient(self) -> Graph:
+        return self._timed("gradient", self._differentiate)
+
+    @cached_property
+    def rewritten(self) -> Graph:
+        return self._timed("rewritten", lambda: self.gradient.map(self._rewrite))
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        return self._timed("schedule", self._schedule)
+
+    @cached_property
+    def plan(self) -> ArenaPlan:
+        from codegen import memory
+
+        return self._timed("plan", lambda: memory.plan(self.schedule.program))
+
+    @cached_property
+    def llvm(self) -> str:
+        from codegen.emit import emit
+
+        return self._timed("llvm", lambda: emit(self.schedule.program, self.plan, self.target))
+
+    @cached_property
+    def object(self) -> bytes:
+        from codegen.assemble import assemble
+
+        return self._timed("object", lambda: assemble(self.llvm, self.target))
+
+    @cached_property
+    def assembly(self) -> str:
+        from codegen.assemble import assembly
+
+        return assembly(self.llvm, self.target)
+
+    # -- what a stage does ---------------------------------------------------------------------
+    @cached_property
+    def target(self) -> Target:
+        from codegen.target import Target
+
+        name = self.options.target
+        return Target.named("native" if name == "interpret" else name)
+
+    def _differentiate(self) -> Graph:
+        """Gradients in the place of their placeholders. The loss is rewritten first, so that what
+        is differentiated is the stable form of it."""
+        if not self.request.gradients:
+            return self.expression
+        from symgrad.grad import grad
+
+        before = self.expression
+        outputs = dict(zip(before.outputs, self._rewrite([*before.outputs.values()])))
+        targets = list(self.request.gradients.values())
+        gradients = dict(zip(self.request.gradients, grad(outputs["loss"], targets)))
+        updates = dict(zip(before.updates, substitute([*before.updates.values()], gradients)))
+        self.gradients = {p: g for p, g in zip(targets, gradients.values())}
+        return Graph(before.inputs, outputs, updates)
+
+    def _rewrite(self, roots: list[Expr]) -> list[Expr]:
+        from symgrad.rewrite import rewrite
+
+        new, log = rewrite(roots)
+        self.log += log
+        if debug_level() >= 5:
+            for entry in log:
+                print(entry, file=sys.stderr)
+        return list(new)
+
+    def _schedule(self) -> Schedule:
+        from symgrad.schedule import schedule
+
+        graph = self.rewritten
+        return schedule(
+            graph.inputs,
+            graph.outputs,
+            graph.updates,
+            target=self.target,
+            fixed=self.fixed,
+            lanes=self.lanes,
+        )
+
+    # -- reading -------------------------------------------------------------------------------
+    def stage(self, name: str) -> str:
+        """A stage as text."""
+        if name not in STAGES:
+            raise InputError(f"no stage is named {name!r}; there are {', '.join(STAGES)}")
+        if name in ("expression", "gradient", "rewritten"):
+            graph: Graph = getattr(self, name)
+            gradients = self._gradients() if name == "gradient" else {}
+            return graph_text(graph, gradients)
+        if name == "schedule":
+            return self.schedule.text()
+        if name == "loops":
+            from codegen.show import show as show_program
+
+            return show_program(self.schedule.program)
+        return self.llvm if name == "llvm" else self.assembly
+
+    def _gradients(self) -> dict[Parameter, Expr]:
+        _ = self.gradient
+        return self.__dict__.get("gradients", {})
+
+    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = work()
+        self.times[name] = time.perf_counter() - start
+        if debug_level():
+            _trace(name, result, self.times[name])
+        return result
+
+
+def graph_text(graph: Graph, gradients: dict[Parameter, Expr] | None = None) -> str:
+    """A graph as a listing: leaves, then what is computed, each line with its shape and source."""
+    from symgrad.show.text import listing
+
+    lines = []
+    for label, leaves in (("input", graph.inputs), ("state", graph.parameters)):
+        for leaf in leaves:
+            kind = leaf.kind if label == "state" else label
+            lines.append(f"{kind:<10} {leaf.name} {show(leaf.shape)} {leaf.dtype}")
+    named: dict[str, Expr] = dict(graph.outputs)
+    for p, g in (gradients or {}).items():
+        named[f"d loss / d {p.name}"] = g
+    for p, value in graph.updates.items():
+        named[f"{p.name}'"] = value
+    return "\n".join([*lines, "", listing(named, sources=True)]) + "\n"
+
+
+def _trace(name: str, result: Any, seconds: float) -> None:
+    """What SYMGRAD_DEBUG asks to see of a stage."""
+    level = debug_level()
+    sizes = {
+        "expression": lambda: f"{len(result.nodes)} nodes",
+        "gradient": lambda: f"{len(result.nodes)} nodes",
+        "rewritten": lambda: f"{len(result.nodes)} nodes",
+        "schedule": lambda: (
+            f"{len(result.program.kernels)} kernels, {len(result.program.calls)} calls"
+        ),
+        "plan": lambda: f"{result.size} bytes",
+        "llvm": lambda: f"{len(result)} characters",
+        "object": lambda: f"{len(result)} bytes",
+    }
+    print(f"symgrad: {name:<10} {sizes[name]():<24} {seconds * 1e3:8.2f} ms", file=sys.stderr)
+    if level >= 2 and name in ("expression", "gradient", "rewritten"):
+        print(graph_text(result), file=sys.stderr)
+    if level >= 3 and name == "schedule":
+        from codegen.show import show as show_program
+
+        print(result.text(), file=sys.stderr)
+        print(show_program(result.program), file=sys.stderr)
+    if level >= 4 and name == "llvm":
+        print(result, file=sys.stderr)
