@@ -103,9 +103,8 @@ class Optimizer:
         elif not callable(value):
             value = self.check_lr(value)
         self._lr: Rate = value
-        state = self._states.get("lr")
-        if state is not None and isinstance(value, float):
-            state.init = value
+        if isinstance(value, float) and self.lr_state is not None:
+            self.lr_state.init = value
 
     def check_lr(self, value: Any) -> float:
         """The value, if it can be a learning rate: finite and not negative; else InputError."""
@@ -114,7 +113,7 @@ class Optimizer:
     @property
     def lr_state(self) -> State | None:
         """The state that holds the learning rate, when it is a number and the graph is built."""
-        return self._states.get("lr")
+        return self._states.get(("lr", self._scalar()))
 
     @property
     def count(self) -> State:
@@ -136,7 +135,8 @@ class Optimizer:
             if not isinstance(rate, Expr):
                 rate = Constant.of(self.check_lr(rate), self._scalar())
             return rate
-        return self._state("lr", "lr", (), self._lr, self._scalar())
+        dtype = self._scalar()
+        return self._state(("lr", dtype), "lr", (), self._lr, dtype)
 
     def rate(self, p: Parameter) -> Expr:
         """The learning rate as a 0-d expression of the parameter's type."""
@@ -174,7 +174,7 @@ class Optimizer:
             grads = [grads[p] for p in params]
         gradients = self._gradients(params, grads)
         names.settle(params)
-        if self.dtype is None and params:
+        if params:
             self.dtype = dtypes.promote([p.dtype for p in params])
         result: Updates = {}
         for p, g in zip(params, gradients):
