@@ -494,7 +494,8 @@ class Contract(Expr):
         ins_ = tuple(tuple(order[k] for k in labels) for labels in ins)
         out_ = tuple(order[k] for k in out)
         shape = tuple(extents[k] for k in out)
-        dtype = "int64" if args[0].dtype == "bool" else args[0].dtype
+        view = len(args) == 1 and all(k in out_ for k in ins_[0])
+        dtype = "int64" if args[0].dtype == "bool" and not view else args[0].dtype  # it counts
         return _intern(cls, tuple(args), (ins_, out_, shape), shape, dtype)  # type: ignore[no-any-return]
 
     @classmethod
@@ -656,6 +657,8 @@ class Reshape(Expr):
                 f"reshape: {show(arg.shape)} has {product(arg.shape)} elements, "
                 f"{show(shape)} has {product(shape)}" + source.quote(source.here())
             )
+        if isinstance(arg, Reshape):
+            arg = arg.args[0]
         if shape == arg.shape:
             return arg
         return _intern(cls, (arg,), (shape,), shape, arg.dtype)  # type: ignore[no-any-return]
