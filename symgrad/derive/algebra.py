@@ -105,9 +105,6 @@ def spread(e: Expr, axes: Sequence[int], shape: Shape) -> Expr:
     """`e` repeated into `shape`; its own axis i becomes axis `axes[i]`."""
     if tuple(axes) == tuple(range(len(shape))):
         return e
-    if e.dtype == "bool":  # a contraction would count
-        maps: list[AxisMap] = [(0, ((a, IDENTITY),), IDENTITY) for a in axes]
-        return Reindex.of(e, maps, shape)
     return Contract.of([axes], range(len(shape)), e, sizes=dict(enumerate(shape)))
 
 

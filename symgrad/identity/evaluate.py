@@ -210,7 +210,7 @@ def _object_pair(a: Array, left: list[int], b: Array, right: list[int], out: lis
 
 def _sum(walk: Walk, v: Value, axes: list[int]) -> Value:
     if not axes:
-        return v if v.real.dtype != bool else Value(_number(v.real), None)
+        return v
     plane = np.asarray(_number(v.real).sum(axis=tuple(axes)))
     if v.residues is None:
         return Value(plane, None)
