@@ -74,8 +74,7 @@ def _matched(what: str, form: Form, given: Form) -> list[Any]:
     elif not isinstance(form, (dict, list, tuple)):
         return [given]
     raise GraphError(
-        f"{what}: expected one for every expression, in the same form"
-        + source.quote(source.here())
+        f"{what}: expected one for every expression, in the same form" + source.quote(source.here())
     )
 
 
@@ -173,10 +172,16 @@ def _pull(outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr]) -> list
     return results
 
 
+def _seeded(loss: Expr) -> tuple[Expr, Expr]:
+    """A scalar and its own cotangent, 1."""
+    with source.at(loss.where):
+        return loss, constant(1, loss.dtype)
+
+
 def grad(loss: Expr, wrt: Form) -> Form:
     """The gradient of a scalar by `wrt`: an expression, or a list or dict of them."""
     loss, targets = _scalar_loss("grad", loss), _targets("grad", wrt)
-    return _like(wrt, _pull([(loss, constant(1, loss.dtype))], targets))
+    return _like(wrt, _pull([_seeded(loss)], targets))
 
 
 def value_and_grad(loss: Expr, wrt: Form) -> tuple[Expr, Form]:
@@ -226,7 +231,7 @@ def hvp(loss: Expr, w: Form, v: Form) -> Form:
     loss, targets = _scalar_loss("hvp", loss), _targets("hvp", w)
     given = _matched("hvp: the direction", w, v)
     seeds = [_vector("hvp: the direction", d, e) for e, d in zip(targets, given)]
-    gradients = _pull([(loss, constant(1, loss.dtype))], targets)
+    gradients = _pull([_seeded(loss)], targets)
     return _like(w, _push(gradients, targets, seeds, 0))
 
 
@@ -269,7 +274,7 @@ def hessian(loss: Expr, w: Form) -> Form:
     """The second derivatives, of shape `w.shape + w.shape`; for a list or dict, one such form per
     member: `hessian(loss, [a, b])[0][1]` is the derivative by a and then by b."""
     loss, targets = _scalar_loss("hessian", loss), _targets("hessian", w)
-    gradients = _pull([(loss, constant(1, loss.dtype))], targets)
+    gradients = _pull([_seeded(loss)], targets)
     with warnings.catch_warnings():  # a mixed derivative that is zero is no surprise
         warnings.simplefilter("ignore", DisconnectedWarning)
         rows = [_like(w, [_jacobian(g, target) for target in targets]) for g in gradients]
@@ -317,7 +322,7 @@ def custom_gradient(
     @functools.wraps(function)
     def call(*args: Any) -> Expr:
         positions = [k for k, a in enumerate(args) if isinstance(a, Expr)]
-        key = tuple(("expr", id(a)) if isinstance(a, Expr) else ("value", repr(a)) for a in args)
+        key = tuple(("expr", id(a)) if isinstance(a, Expr) else (type(a), _key(a)) for a in args)
         found = made.get(key)  # its operands live as long as it does, so the ids are still theirs
         if found is not None:
             return found
@@ -347,6 +352,15 @@ def custom_gradient(
         return node
 
     return call
+
+
+def _key(value: Any) -> Any:
+    """What identifies an argument that is no expression."""
+    try:
+        hash(value)
+    except TypeError:
+        return ("id", id(value))  # alive as long as the node, whose rule holds it
+    return value
 
 
 def _name(function: Callable[..., Any]) -> str:

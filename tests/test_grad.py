@@ -155,7 +155,10 @@ CASES: dict[str, Case] = {
     "prod of one": (lambda x: Reduce.of("prod", sp.exp(x), [0]), [(1, 3)]),
     "cumsum": (lambda x: Reduce.of("cumsum", x * x, [1]), [(2, 4)]),
     "cumsum first": (lambda x: sp.exp(Reduce.of("cumsum", x, [0])), [(4, 2)]),
-    "slice": (lambda x: Reindex.of(x * x, [(1, ((0, 1),), 1), (0, ((1, 2),), 1)], (2, 3)), [(4, 6)]),
+    "slice": (
+        lambda x: Reindex.of(x * x, [(1, ((0, 1),), 1), (0, ((1, 2),), 1)], (2, 3)),
+        [(4, 6)],
+    ),
     "pad": (lambda x: Reindex.of(x * x, [(-2, ((0, 1),), 1)], (8,), 3.0), [(4,)]),
     "flip": (lambda x: Reindex.of(x * x, [(4, ((0, -1),), 1)], (5,)), [(5,)]),
     "flip stride": (lambda x: Reindex.of(x * x, [(6, ((0, -2),), 1)], (4,)), [(8,)]),
@@ -165,7 +168,10 @@ CASES: dict[str, Case] = {
     "pick outside": (lambda x: Reindex.of(x * x, [(7, (), 1), (0, ((0, 1),), 1)], (3,)), [(4, 3)]),
     "spread unit": (lambda x: Reindex.of(x, [(0, (), 1), (0, ((1, 1),), 1)], (5, 3)), [(1, 3)]),
     "repeat": (lambda x: Reindex.of(x * x, [(0, ((1, 1),), 1)], (2, 4)), [(4,)]),
-    "diagonal": (lambda x: Reindex.of(x * x, [(0, ((0, 1),), 1), (0, ((0, 1),), 1)], (4,)), [(4, 4)]),
+    "diagonal": (
+        lambda x: Reindex.of(x * x, [(0, ((0, 1),), 1), (0, ((0, 1),), 1)], (4,)),
+        [(4, 4)],
+    ),
     "off diagonal": (
         lambda x: Reindex.of(x * x, [(1, ((0, 2),), 1), (0, ((0, 1),), 1)], (3,)),
         [(6, 4)],
@@ -211,9 +217,7 @@ CASES: dict[str, Case] = {
     "network": (
         lambda x, w, b, v: Contract.parse(
             "ij,jk->ik",
-            sp.tanh(
-                Contract.parse("ij,jk->ik", x, w) + Contract.parse("j->ij", b, sizes={"i": 4})
-            ),
+            sp.tanh(Contract.parse("ij,jk->ik", x, w) + Contract.parse("j->ij", b, sizes={"i": 4})),
             v,
         ),
         [(4, 3), (3, 5), (5,), (5, 2)],

@@ -185,4 +185,3 @@ ADJOINTS: dict[str, Callable[..., Contributions]] = {
     "scatter": _scatter,
     "custom": _custom,
 }
-

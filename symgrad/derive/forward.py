@@ -1,4 +1,4 @@
-"""The forward sweep: tangents of outputs from tangents of any nodes, one or many directions at once.
+"""The forward sweep: tangents of outputs from tangents of nodes, one or many directions at once.
 
 In: outputs, the tangents of some nodes by id, and the number of leading axes of those tangents.
 Out: the tangent of each output, None where it is zero. With the identity as tangent (its own axes

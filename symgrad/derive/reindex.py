@@ -69,9 +69,7 @@ def _solve(maps: tuple[AxisMap, ...], sizes: Shape) -> tuple[dict[int, Form], li
 
 def _axis_map(form: Form, position: dict[Variable, int]) -> AxisMap:
     divisor = lcm(*(c.denominator for c in form.values())) if form else 1
-    terms = tuple(
-        (position[v], int(c * divisor)) for v, c in sorted(form.items()) if v != ONE
-    )
+    terms = tuple((position[v], int(c * divisor)) for v, c in sorted(form.items()) if v != ONE)
     return int(form.get(ONE, Fraction(0)) * divisor), terms, divisor
 
 
@@ -91,7 +89,8 @@ def transposed(node: Reindex, cotangent: Expr) -> Expr:
     free = [k for k in range(reduced.ndim) if k not in solved]
     position: dict[Variable, int] = {("i", k): k for k in range(arg.ndim)}
     position.update({("o", k): arg.ndim + i for i, k in enumerate(free)})
-    back = [_axis_map(solved.get(k, {("o", k): Fraction(1)}), position) for k in range(reduced.ndim)]
+    forms = [solved.get(k, {("o", k): Fraction(1)}) for k in range(reduced.ndim)]
+    back = [_axis_map(form, position) for form in forms]
     for test in tests:
         offset, terms, _ = _axis_map(test, position)
         back.append((offset, terms, 1))

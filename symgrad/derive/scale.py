@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Callable
 
 from symgrad import scalar
-from symgrad.derive.algebra import constant, cast, mul, neg, spread
+from symgrad.derive.algebra import cast, constant, mul, neg, spread
 from symgrad.node import Constant, Contract, Expr, Input, Map
 
 _flows: dict[tuple[object, ...], bool] = {}

@@ -134,7 +134,7 @@ def _scatter(node: ScatterAdd, tangents: Tangents, lead: int) -> Expr | None:
     return _before_batch(added, lead, node.batch)
 
 
-TANGENTS: dict[str, Callable[..., "Expr | None"]] = {
+TANGENTS: dict[str, Callable[..., Expr | None]] = {
     "map": _map,
     "contract": _contract,
     "reduce": _reduce,

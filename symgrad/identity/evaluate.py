@@ -165,8 +165,10 @@ def _iota(walk: Walk, node: Iota, args: list[Value]) -> Value:
 def _map(walk: Walk, node: Map, args: list[Value]) -> Value:
     result = maps.apply(walk.context, node.op, args)
     shape = walk.shape(node.shape)
-    return result if np.shape(result.real) == shape else result.each(
-        lambda plane: np.broadcast_to(plane, shape)
+    return (
+        result
+        if np.shape(result.real) == shape
+        else result.each(lambda plane: np.broadcast_to(plane, shape))
     )
 
 
@@ -179,10 +181,9 @@ def _pair(
         plane = np.einsum(_number(a.real), left, _number(b.real), right, out)
         return Value(plane, None)
     if context.digits:
-        plane = _object_pair(maps._to_mp(a.real), left, maps._to_mp(b.real), right, out)
+        plane = _object_pair(maps.to_mp(a.real), left, maps.to_mp(b.real), right, out)
     else:
-        x, y = (np.asarray(v.real, np.float64) for v in (a, b))
-        plane = np.einsum(x, left, y, right, out, optimize=True)
+        plane = np.einsum(maps.as_float(a.real), left, maps.as_float(b.real), right, out)
     found = {}
     for k in context.common(a, b):
         x, y = a.residue(k, context.tower), b.residue(k, context.tower)
@@ -200,8 +201,12 @@ def _object_pair(a: Array, left: list[int], b: Array, right: list[int], out: lis
 
     def spread(plane: Array, labels: list[int]) -> Array:
         plane = plane.transpose([labels.index(k) for k in every if k in labels])
-        return plane.reshape([plane.shape[sum(j in labels for j in every[:i])] if k in labels else 1
-                              for i, k in enumerate(every)])
+        return plane.reshape(
+            [
+                plane.shape[sum(j in labels for j in every[:i])] if k in labels else 1
+                for i, k in enumerate(every)
+            ]
+        )
 
     product = np.asarray(spread(a, left) * spread(b, right), object)
     summed = tuple(range(len(out), len(every)))
@@ -232,9 +237,7 @@ def _contract(walk: Walk, node: Contract, args: list[Value]) -> Value:
     shape = walk.shape(node.shape)
     order = [have.index(k) for k in node.out if k in have]
     inner = [shape[i] if k in have else 1 for i, k in enumerate(node.out)]
-    return current.each(
-        lambda plane: np.broadcast_to(plane.transpose(order).reshape(inner), shape)
-    )
+    return current.each(lambda plane: np.broadcast_to(plane.transpose(order).reshape(inner), shape))
 
 
 def _reduce(walk: Walk, node: Reduce, args: list[Value]) -> Value:
@@ -261,9 +264,9 @@ def _flattened(v: Value, axes: tuple[int, ...]) -> Value:
 
     def move(plane: Array) -> Array:
         plane = plane.transpose([*kept, *axes])
-        return plane.reshape([*plane.shape[: len(kept)], -1] if plane.size else _joined(
-            plane.shape, len(kept)
-        ))
+        return plane.reshape(
+            [*plane.shape[: len(kept)], -1] if plane.size else _joined(plane.shape, len(kept))
+        )
 
     return v.each(move)
 
@@ -303,8 +306,9 @@ def _reindex(walk: Walk, node: Reindex, args: list[Value]) -> Value:
     if min(sizes, default=1) == 0:
         filler = number(walk.context, np.asarray(node.fill), node.dtype)
         return filler.each(lambda plane: np.broadcast_to(plane, shape))
-    picked = args[0].each(lambda plane: plane[tuple(picks)] if picks else
-                          np.broadcast_to(plane, shape))
+    picked = args[0].each(
+        lambda plane: plane[tuple(picks)] if picks else np.broadcast_to(plane, shape)
+    )
     if inside.all():
         return picked
     filler = number(walk.context, np.asarray(node.fill), node.dtype)
@@ -326,9 +330,7 @@ def _gather(walk: Walk, node: Gather, args: list[Value]) -> Value:
     return args[0].each(lambda plane: plane[picks])
 
 
-def _index_grid(
-    shape: tuple[int, ...], index: Array, axis: int, batch: int
-) -> tuple[Array, ...]:
+def _index_grid(shape: tuple[int, ...], index: Array, axis: int, batch: int) -> tuple[Array, ...]:
     """Index arrays that pick, or add to, what a gather along `axis` touches."""
     spread = index.ndim - batch
     out_ndim = len(shape) - 1 + spread

@@ -18,7 +18,7 @@ array([ True])
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any, Sequence
 
 import numpy as np
@@ -100,7 +100,7 @@ def contractmod(
 
 def mix(*parts: Array | int) -> Array:
     """A 64-bit hash of equal-length arrays (splitmix64 rounds): the seed of an atom's value."""
-    state = np.uint64(0x9E3779B97F4A7C15)
+    state: Array = np.uint64(0x9E3779B97F4A7C15)
     with np.errstate(over="ignore"):
         for part in parts:
             state = state + np.asarray(part).astype(np.uint64)
@@ -168,7 +168,7 @@ class Tower:
         return value.numerator % p * pow(value.denominator, -1, p) % p
 
 
-@lru_cache(maxsize=None)
+@cache
 def _root_of_minus_one(p: int) -> int:
     for start in range(2, 200):
         root = pow(start, (p - 1) // 4, p)

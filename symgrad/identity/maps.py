@@ -100,19 +100,19 @@ def real(context: Context, op: str, planes: Sequence[Array]) -> Array:
             return _numpy(op)(*planes)
     if not _mp:
         _mp.update(_mp_functions())
-    result = np.frompyfunc(_mp[op], len(planes), 1)(*map(_to_mp, planes))
+    result = np.frompyfunc(_mp[op], len(planes), 1)(*map(to_mp, planes))
     return np.asarray(result, object)
 
 
-def _to_mp(plane: Array) -> Array:
+def to_mp(plane: Array) -> Array:
     import mpmath as mp
 
     plane = np.asarray(plane)
     if plane.dtype == object:
         return plane
-    return np.asarray(np.frompyfunc(lambda e: mp.mpf(e.item() if hasattr(e, "item") else e), 1, 1)(
-        plane
-    ), object)
+    return np.asarray(
+        np.frompyfunc(lambda e: mp.mpf(e.item() if hasattr(e, "item") else e), 1, 1)(plane), object
+    )
 
 
 def as_float(plane: Array) -> Array:
@@ -219,21 +219,21 @@ def _power(context: Context, a: Value, b: Value) -> Value:
     )
     if np.all(exact & (twice % 2 == 0)):
         whole = (twice / 2).astype(np.int64)
-        return Value(plane, _residues(context, [a], lambda p, r: _whole_power(context, r, whole, p)))
+        return Value(plane, _whole_power(context, a, whole))
     if np.all(exact):  # half-integers, by way of the root
-        root = _atom(context, "sqrt", a)
-        whole = twice.astype(np.int64)
         return Value(
-            plane, _residues(context, [root], lambda p, r: _whole_power(context, r, whole, p))
+            plane, _whole_power(context, _atom(context, "sqrt", a), twice.astype(np.int64))
         )
     return Value(plane, _atom(context, "pow", a, b).residues)
 
 
-def _whole_power(context: Context, r: Array, n: Array, p: int) -> Array:
-    if np.any((r == 0) & (n < 0)):
-        context.exact = False
-    base = np.where(n < 0, invmod(r, p), r)
-    return powmod(base, np.abs(n), p)
+def _whole_power(context: Context, base: Value, n: Array) -> dict[int, Array]:
+    def at_level(p: int, r: Array) -> Array:
+        if np.any((r == 0) & (n < 0)):
+            context.exact = False
+        return powmod(np.where(n < 0, invmod(r, p), r), np.abs(n), p)
+
+    return _residues(context, [base], at_level)
 
 
 # -- functions with laws in the tower --------------------------------------------------------------

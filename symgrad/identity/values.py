@@ -127,7 +127,7 @@ def number(context: Context, array: Array, dtype: str) -> Value:
     back = back.reshape(array.shape)
     finite = np.isfinite(distinct)
     many = distinct.size > 256  # data: exact binary fractions, without a search for short ones
-    fractions = []
+    fractions: list[Fraction | None] = []
     for entry, fine in zip(distinct.tolist(), finite.tolist()):
         if not fine:
             context.exact = False
