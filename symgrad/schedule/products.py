@@ -161,7 +161,7 @@ def live_lanes(symbols: Symbols, size: Size, block: Poly) -> Poly | None:
 
 
 def _unroll(size: Size) -> int:
-    return min(4, size) if isinstance(size, int) else 4
+    return min(2, size) if isinstance(size, int) else 2
 
 
 @dataclass
@@ -381,7 +381,7 @@ class Product:
                 return
             full = self.s.full_blocks(size)
             if full.constant != 0:
-                with self.w.loop("p", full) as p, self.w.loop("q", self.lanes, 4) as q:
+                with self.w.loop("p", full) as p, self.w.loop("q", self.lanes, 2) as q:
                     nest(rest[1:], {**where, k: p * self.lanes + q})
             remainder = self.s.rest(size)
             if remainder.constant != 0:
@@ -433,7 +433,7 @@ class Product:
             w.bind(self.n, index, value)
             for node in [self.n, *self.epilogue]:
                 if node is not self.n:
-                    w.bind(node, index, w.let(w.value(node, index), "e"))
+                    w.bind(node, index, w.let(w.compute(node, index), "e"))
                 if node in self.stored:
                     name, layout = self.stored[node]
                     w.store(name, layout, node, index, w.value(node, index))
