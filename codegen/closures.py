@@ -182,7 +182,7 @@ class Compiler:
         def store(frame: Frame) -> None:
             new, keep = value(frame), None if when is None else when(frame)
             array, index, idle = place(frame, keep)
-            if isinstance(index, int) and (np.ndim(new) or np.ndim(keep)):
+            if isinstance(index, int) and (np.ndim(new) or isinstance(keep, np.ndarray)):
                 index = np.full(frame.live, index)  # the last lane wins
                 index = index if keep is None else index[np.broadcast_to(keep, frame.live)]
             if isinstance(index, int):
@@ -198,11 +198,12 @@ class Compiler:
 
     def _scatter(self, s: loops.Scatter) -> Code:
         value, place = self.root(s.value), self._access("scatter", s.buffer, s.index, False)
+        across = self.lane is not None
 
         def scatter(frame: Frame) -> None:
             array, index, _ = place(frame, None)
             new = value(frame)
-            if isinstance(index, int) and self.lane is not None:
+            if isinstance(index, int) and across:
                 index = np.full(frame.live, index)
             elif isinstance(index, slice):
                 index = np.arange(index.start, index.stop)

@@ -153,9 +153,12 @@ def _fma(a: Array, b: Array, c: Array) -> Array:
         middle, rest = _two_sum(wide[2], low)
         top, left = _two_sum(high, middle)
         out = top + _odd(*_two_sum(rest, left))
-        size = np.abs(np.stack([wide[0], wide[1], wide[2], high]))
-        size = np.where(size == 0, 1.0, size)
-        extreme = ~((size > 1e-140) & (size < 1e290)).all(axis=0)
+        plain = ~np.isfinite(wide).all(axis=0) | (out == 0)  # the zero has a sign
+        out = np.where(plain, wide[0] * wide[1] + wide[2], out)
+        # Dekker's parts overflow, or fall below the smallest number and are missed
+        a_b, c_size = np.abs(high), np.abs(wide[2])
+        tiny = (a_b < 1e-250) & (c_size < 1e-200) & (wide[0] != 0) & (wide[1] != 0)
+        extreme = tiny | (np.maximum(a_b, np.abs(wide).max(axis=0)) > 1e290)
         for i in zip(*np.nonzero(extreme)):
             out[i] = _fma_exact(*(float(x[i]) for x in wide))
     return out.astype(a.dtype).reshape(a.shape)

@@ -83,7 +83,7 @@ def evaluate(value: loops.Value, names: Mapping[str, Array], lanes: int = 1) -> 
     compiler = Compiler(lanes, kernel, False)
     compiler.vectors.update(names)
     with np.errstate(all="ignore"):
-        return compiler.value(value)(Frame(dict(names), {}))
+        return compiler.root(value)(Frame(dict(names), {}))
 
 
 # -- memory --------------------------------------------------------------------------------------
