@@ -1,0 +1,204 @@
+"""Index polynomials as instructions: integers, and the pointers of loads and stores.
+
+In: a `Poly` and what its names are bound to. Out: a register, or a `Place` in memory. A polynomial
+is split by the loop where its names become known; each part is added to the pointer in front of
+the loops it does not depend on, so that the innermost loop adds constants only.
+
+>>> place = a.place("x", index)    # index = 16*b*n + 16*k + l, l the lane variable
+>>> place.kind, place.pointer                # base + 16*b*n once per b, then + 16*k once per k
+('row', Reg(%.9))
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from codegen.emit_builder import Builder, EmitError, Reg
+from codegen.loops import Poly, PolyLike
+
+# What a name is bound to: a known integer (a variable of an unrolled loop), a register, or a
+# register plus an integer (a copy of a partly unrolled loop).
+Binding = Union[int, Reg, tuple[Reg, int]]
+Terms = dict[tuple[Reg, ...], int]
+
+
+class Place:
+    """Where an access goes. `kind` is "one" (all lanes the same element), "row" (consecutive
+    elements) or "each" (`pointer` is a vector of pointers)."""
+
+    __slots__ = ("pointer", "kind")
+
+    def __init__(self, pointer: Reg, kind: str) -> None:
+        self.pointer, self.kind = pointer, kind
+
+
+class Sum:
+    """A polynomial over registers: a constant, the scalar terms, the terms that differ by lane."""
+
+    __slots__ = ("constant", "scalars", "vectors")
+
+    def __init__(self) -> None:
+        self.constant = 0
+        self.scalars: Terms = {}
+        self.vectors: Terms = {}
+
+
+class Addresses(Builder):
+    """Adds to the builder the names in scope (`env`), the kernel's buffers (`pointers`, with their
+    element types) and the lane variable of the `Lanes` around."""
+
+    env: dict[str, Binding]
+    pointers: dict[str, tuple[Reg, str]]
+    lane: Reg | None
+    places: dict[tuple, Place]
+    names: dict[int, tuple[str, ...]]
+
+    def binding(self, name: str) -> Binding:
+        try:
+            return self.env[name]
+        except KeyError:
+            known = ", ".join(sorted(self.env))
+            raise EmitError(f"index name {name!r} is not in scope (known: {known})") from None
+
+    def normalise(self, poly: PolyLike) -> Sum:
+        """The polynomial with its names replaced by what they are bound to."""
+        total = Sum()
+        if isinstance(poly, int):
+            total.constant = poly
+            return total
+        for monomial, factor in Poly.of(poly).terms:
+            if not monomial:
+                total.constant += factor
+                continue
+            for regs, c in self._products(monomial, factor):
+                if not regs:
+                    total.constant += c
+                    continue
+                if len(regs) > 1:
+                    regs = tuple(sorted(regs, key=_by_depth))
+                terms = total.scalars
+                for reg in regs:
+                    if reg.vec:
+                        terms = total.vectors
+                terms[regs] = terms.get(regs, 0) + c
+        return total
+
+    def _products(
+        self, monomial: tuple[str, ...], factor: int
+    ) -> list[tuple[tuple[Reg, ...], int]]:
+        products: list[tuple[tuple[Reg, ...], int]] = [((), factor)]
+        for name in monomial:
+            bound = self.binding(name)
+            if isinstance(bound, int):
+                products = [(regs, c * bound) for regs, c in products]
+            elif isinstance(bound, Reg):
+                reg = self._wide(bound)
+                products = [(regs + (reg,), c) for regs, c in products]
+            else:
+                reg, offset = bound
+                products = [
+                    item
+                    for regs, c in products
+                    for item in ((regs + (reg,), c), (regs, c * offset))
+                ]
+        return products
+
+    def _wide(self, reg: Reg) -> Reg:
+        """An integer register as int64."""
+        if reg.dtype == "int64":
+            return reg
+        if reg.dtype not in ("int32", "bool"):
+            raise EmitError(f"an index cannot contain a value of dtype {reg.dtype}")
+        return self.convert("sext" if reg.dtype == "int32" else "zext", reg, "int64")
+
+    # -- integers
+
+    def integer(self, poly: PolyLike) -> Reg | int:
+        """A polynomial that is the same in all lanes: an int where it is known."""
+        total = self.normalise(poly)
+        if total.vectors:
+            raise EmitError(f"{poly} must not differ by lane")
+        if not total.scalars:
+            return total.constant
+        return self._sum(total.scalars, total.constant, "int64")
+
+    def index(self, poly: Poly, dtype: str) -> Reg:
+        """A polynomial as a number of `dtype`."""
+        total = self.normalise(poly)
+        scalar = self._sum(total.scalars, total.constant, "int64") if total.scalars else None
+        if not total.vectors:
+            if scalar is None:
+                return self.const(total.constant, dtype)
+            return scalar if dtype == "int64" else self._narrow(scalar, dtype)
+        vector = self._sum(total.vectors, 0 if scalar else total.constant, dtype)
+        if scalar is None:
+            return vector
+        return self.binary("add", vector, self._narrow(scalar, dtype))
+
+    def _narrow(self, reg: Reg, dtype: str) -> Reg:
+        """An int64 in `dtype`; the lane numbers are written anew, which costs nothing."""
+        if reg.dtype == dtype:
+            return reg
+        if self.lane is not None and reg.ref == self.lane.ref:
+            return self.iota(dtype)
+        return self.convert("trunc", reg, dtype)
+
+    def _sum(self, terms: Terms, extra: int, dtype: str) -> Reg:
+        """The sum of products, outer variables first so that partial results move outward."""
+        total: Reg | None = None
+        for regs, factor in sorted(terms.items(), key=_depth_of_term):
+            product: Reg | None = None
+            if factor != 1:
+                product = self.const(factor, dtype)
+            for reg in regs:
+                reg = self._narrow(reg, dtype)
+                product = reg if product is None else self.binary("mul", reg, product)
+            assert product is not None
+            total = product if total is None else self.binary("add", product, total)
+        assert total is not None
+        return self.binary("add", total, self.const(extra, dtype)) if extra else total
+
+    # -- memory
+
+    def place(self, buffer: str, index: Poly) -> Place:
+        """Where `buffer[index]` is."""
+        names = self.names.get(id(index))
+        if names is None:
+            names = self.names[id(index)] = tuple(sorted(index.names))
+        env = self.env
+        try:
+            key = (buffer, id(index), *[env[n] for n in names])
+        except KeyError as missing:
+            self.binding(str(missing.args[0]))
+            raise
+        found = self.places.get(key)
+        if found is None:
+            found = self.places[key] = self._place(buffer, index)
+        return found
+
+    def _place(self, buffer: str, index: Poly) -> Place:
+        if buffer not in self.pointers:
+            raise EmitError(f"{buffer!r} is not a parameter of this kernel")
+        pointer, dtype = self.pointers[buffer]
+        total = self.normalise(index)
+        by_depth: dict[int, Terms] = {}
+        for regs, factor in total.scalars.items():
+            by_depth.setdefault(regs[-1].depth, {})[regs] = factor
+        for depth in sorted(by_depth):
+            pointer = self.element(pointer, self._sum(by_depth[depth], 0, "int64"), dtype)
+        pointer = self.element(pointer, total.constant, dtype)
+        if not total.vectors:
+            return Place(pointer, "one")
+        if self.lane is not None and len(total.vectors) == 1:
+            (regs, factor), *_ = total.vectors.items()
+            if factor == 1 and len(regs) == 1 and regs[0].ref == self.lane.ref:
+                return Place(pointer, "row")
+        return Place(self.element(pointer, self._sum(total.vectors, 0, "int64"), dtype), "each")
+
+
+def _by_depth(reg: Reg) -> tuple[int, str]:
+    return reg.depth, reg.ref
+
+
+def _depth_of_term(term: tuple[tuple[Reg, ...], int]) -> tuple[int, list[str]]:
+    return term[0][-1].depth, [reg.ref for reg in term[0]]

@@ -1,0 +1,249 @@
+"""A tile from rows to lanes: loads, a network of shuffles, stores.
+
+In: a `Transpose`. Out: instructions for one tile; a loop around it moves a matrix. Narrow tiles
+that are contiguous in memory are read, or written, by whole vectors instead of a vector per row.
+
+>>> t._transpose(Transpose("x", at, Poly.of(16), "X", row, Poly.of("n"), rows, cols, "first"))
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from codegen.emit_builder import EmitError, Reg
+from codegen.emit_statements import Statements
+from codegen.emit_values import ZEROS, item_bytes
+from codegen.loops import Poly, Transpose
+
+NARROW = 4  # so few columns (rows) are de-interleaved (interleaved)
+POISON = "poison"
+
+
+class Transposes(Statements):
+    """Adds `Transpose` to the statements."""
+
+    def _transpose(self, s: Transpose) -> None:
+        for buffer in (s.src, s.dst):
+            if self.pointers[buffer][1] != s.dtype:
+                raise EmitError(f"{buffer} holds {self.pointers[buffer][1]}, not {s.dtype}")
+        rows, cols = self.integer(s.rows), self.integer(s.cols)
+        apart, to_apart = self.integer(s.src_stride), self.integer(s.dst_stride)
+        dtype = "int8" if s.dtype == "bool" else s.dtype
+        if isinstance(cols, int) and cols <= NARROW and apart == cols:
+            columns = self._columns(s, dtype, cols)
+            self._store_columns(s, dtype, columns, rows, cols)
+        elif isinstance(rows, int) and rows <= NARROW and to_apart == rows and s.pad == "none":
+            self._interleave(s, dtype, rows)
+        else:
+            columns = self._network(self._rows(s, dtype, rows, cols), dtype)
+            self._store_columns(s, dtype, columns, rows, cols)
+        self._invalidate({s.dst})
+
+    # -- a vector per row
+
+    def _rows(self, s: Transpose, dtype: str, rows: Reg | int, cols: Reg | int) -> list[Reg]:
+        """The tile's rows as vectors, with what `pad` wants in place of idle ones."""
+        mask = self.first_lanes(cols)
+        pointers = self._pointers(s.src, s.src_index, self.integer(s.src_stride), self.lanes)
+        if isinstance(rows, int):
+            vectors = [self._vector(dtype, p, mask) for p in pointers[:rows]]
+            filler = self._filler(s.pad, dtype, vectors)
+            return vectors + [filler] * (self.lanes - rows)
+        zeros = Reg(ZEROS, "ptr")
+        first = self._select_pointer(0, rows, pointers[0], zeros)
+        idle = zeros if s.pad == "zero" else first
+        chosen = [first] + [
+            self._select_pointer(r, rows, p, idle) for r, p in enumerate(pointers) if r
+        ]
+        return [self._vector(dtype, p, mask) for p in chosen]
+
+    def _filler(self, pad: str, dtype: str, vectors: list[Reg]) -> Reg:
+        if pad == "none":
+            return Reg(POISON, dtype, True)
+        if pad == "first" and vectors:
+            return vectors[0]
+        return Reg("zeroinitializer", dtype, True)
+
+    def _select_pointer(self, row: int, rows: Reg, pointer: Reg, other: Reg) -> Reg:
+        exists = self.binary("icmp sgt", rows, self.const(row, "int64"), "bool")
+        return self.pure(
+            f"select i1 {exists.ref}, ptr {pointer.ref}, ptr {other.ref}",
+            "ptr",
+            False,
+            max(exists.depth, pointer.depth, other.depth),
+        )
+
+    def _vector(self, dtype: str, pointer: Reg, mask: Reg | None) -> Reg:
+        kind = self.memory_types[1][dtype]
+        if mask is not None:
+            return self.masked_load(kind, dtype, pointer, mask)
+        return self.here(f"load {kind}, ptr {pointer.ref}, align {item_bytes(dtype)}", dtype, True)
+
+    def _pointers(self, buffer: str, index: Poly, apart: Reg | int, count: int) -> list[Reg]:
+        place = self._place(buffer, index)
+        if place.kind != "one":
+            raise EmitError("the index of a Transpose must not differ by lane")
+        dtype = self.pointers[buffer][1]
+        if isinstance(apart, int):
+            return [self.element(place.pointer, i * apart, dtype) for i in range(count)]
+        steps = [self.binary("mul", apart, self.const(i, "int64")) for i in range(1, count)]
+        return [place.pointer] + [self.element(place.pointer, step, dtype) for step in steps]
+
+    def _store_columns(
+        self, s: Transpose, dtype: str, columns: list[Reg], rows: Reg | int, cols: Reg | int
+    ) -> None:
+        count = min(cols, self.lanes) if isinstance(cols, int) else self.lanes
+        pointers = self._pointers(s.dst, s.dst_index, self.integer(s.dst_stride), count)
+        mask = self.first_lanes(rows) if s.pad == "none" else None
+        tests = [
+            self.binary("icmp sgt", cols, self.const(c, "int64"), "bool")
+            for c in range(count)
+            if isinstance(cols, Reg)
+        ]
+        done = self.label("end") if tests else ""
+        for c in range(count):
+            if tests:  # columns are counted at run time: leave at the first that is not there
+                store = self.label("column")
+                self.line(f"br i1 {tests[c].ref}, label %{store}, label %{done}")
+                self.open_block(store)
+            self._put(dtype, columns[c], pointers[c], mask)
+        if tests:
+            self.line(f"br label %{done}")
+            self.open_block(done)
+
+    def _put(self, dtype: str, vector: Reg, pointer: Reg, mask: Reg | None) -> None:
+        kind = self.memory_types[1][dtype]
+        if mask is not None:
+            self.masked_store(kind, vector.ref, dtype, pointer, mask)
+        else:
+            self.line(f"store {kind} {vector.ref}, ptr {pointer.ref}, align {item_bytes(dtype)}")
+
+    # -- shuffles
+
+    def _network(self, vectors: list[Reg], dtype: str) -> list[Reg]:
+        """The transpose of as many vectors as there are lanes. Shuffles follow the hardware: first
+        inside of blocks of 128 bits, then whole blocks."""
+        bits = {"int32": 32, "float32": 32, "int64": 64, "float64": 64}.get(dtype, 0)
+        inner = 128 // bits if bits else 0
+        if not inner or self.lanes % inner:
+            return self._interleaved(vectors)
+        blocks = self.lanes // inner
+        groups: list[list[Reg]] = []  # groups[g][j] has columns j, j + inner, ... of some rows
+        for g in range(0, self.lanes, inner):
+            groups.append(self._inside_blocks(vectors[g : g + inner], inner))
+        columns: list[Reg] = [vectors[0]] * self.lanes
+        for j in range(inner):
+            moved = self._between_blocks([group[j] for group in groups], inner)
+            for k in range(blocks):
+                columns[k * inner + j] = moved[k]
+        return columns
+
+    def _inside_blocks(self, rows: list[Reg], inner: int) -> list[Reg]:
+        """Each block of `inner` rows and columns transposed."""
+        a, b = rows[0], rows[1]
+        if inner == 2:
+            return [self._unpack(a, b, 2, 1, 0), self._unpack(a, b, 2, 1, 1)]
+        c, d = rows[2], rows[3]
+        out = []
+        for half in (0, 1):
+            upper, lower = self._unpack(a, b, 4, 1, half), self._unpack(c, d, 4, 1, half)
+            out += [self._unpack(upper, lower, 4, 2, 0), self._unpack(upper, lower, 4, 2, 1)]
+        return out
+
+    def _unpack(self, a: Reg, b: Reg, inner: int, unit: int, half: int) -> Reg:
+        """Units of a and b in turn, from one half of each block."""
+        lanes: list[int] = []
+        for base in range(0, self.lanes, inner):
+            for at in range(half * inner // 2, (half + 1) * inner // 2, unit):
+                lanes += range(base + at, base + at + unit)
+                lanes += range(self.lanes + base + at, self.lanes + base + at + unit)
+        return self._mix(a, b, lanes)
+
+    def _between_blocks(self, vectors: list[Reg], inner: int) -> list[Reg]:
+        """Block k of vector g to block g of vector k."""
+        if len(vectors) == 1:
+            return vectors
+        blocks = self.lanes // inner
+
+        def pick(a: Reg, b: Reg, odd: int) -> Reg:
+            lanes = [
+                v * self.lanes + k * inner + i
+                for v in (0, 1)
+                for k in range(odd, blocks, 2)
+                for i in range(inner)
+            ]
+            return self._mix(a, b, lanes)
+
+        def split(level: list[Reg]) -> list[Reg]:
+            if len(level) == 1:
+                return level
+            pairs = list(zip(level[::2], level[1::2]))
+            even = split([pick(a, b, 0) for a, b in pairs])
+            odd = split([pick(a, b, 1) for a, b in pairs])
+            return [v for pair in zip(even, odd) for v in pair]
+
+        return split(vectors)
+
+    def _interleaved(self, vectors: list[Reg]) -> list[Reg]:
+        """The transpose by perfect shuffles, for any element."""
+        n = self.lanes
+        low = [x for i in range(n // 2) for x in (i, n + i)]
+        high = [x + n // 2 for x in low]
+        width = n
+        while width > 1:
+            width //= 2
+            vectors = [
+                v
+                for a, b in zip(vectors[: n // 2], vectors[n // 2 :])
+                for v in (self._mix(a, b, low), self._mix(a, b, high))
+            ]
+        return vectors
+
+    def _mix(self, a: Reg, b: Reg, lanes: Sequence[int]) -> Reg:
+        if a.ref == POISON and b.ref == POISON:
+            return a
+        return self.shuffle(a, b, lanes)
+
+    def _pick(self, sources: list[Reg], picks: list[tuple[int, int]]) -> Reg:
+        """A vector whose lanes are (source, lane); idle lanes may be anything."""
+        n = self.lanes
+        lanes = [lane + n * (source > 0) if source < 2 else -1 for source, lane in picks]
+        total = self.shuffle(sources[0], sources[1] if len(sources) > 1 else None, lanes)
+        for other in range(2, len(sources)):
+            lanes = [
+                i if s < other else n + at if s == other else -1 for i, (s, at) in enumerate(picks)
+            ]
+            total = self.shuffle(total, sources[other], lanes)
+        return total
+
+    # -- narrow tiles
+
+    def _columns(self, s: Transpose, dtype: str, cols: int) -> list[Reg]:
+        """The columns of a tile that is contiguous in memory."""
+        n = self.lanes
+        pointers = self._pointers(s.src, s.src_index, n, cols)
+        masks = [self.first_lanes(self.integer(s.rows * cols - n * j)) for j in range(cols)]
+        loaded = [self._vector(dtype, p, mask) for p, mask in zip(pointers, masks)]
+        columns = []
+        for c in range(cols):
+            flat = [r * cols + c for r in range(n)]
+            columns.append(self._pick(loaded, [(q // n, q % n) for q in flat]))
+        idle = self.first_lanes(self.integer(s.rows))
+        if s.pad != "first" or idle is None:
+            return columns
+        first = [0] * n
+        return [self.select(idle, v, self.shuffle(v, None, first)) for v in columns]
+
+    def _interleave(self, s: Transpose, dtype: str, rows: int) -> None:
+        """Few rows, written as one contiguous piece."""
+        n = self.lanes
+        mask = self.first_lanes(self.integer(s.cols))
+        apart = self.integer(s.src_stride)
+        vectors = [
+            self._vector(dtype, p, mask) for p in self._pointers(s.src, s.src_index, apart, rows)
+        ]
+        for j, pointer in enumerate(self._pointers(s.dst, s.dst_index, n, rows)):
+            flat = range(n * j, n * (j + 1))
+            piece = self._pick(vectors, [(q % rows, q // rows) for q in flat])
+            live = self.first_lanes(self.integer(s.cols * rows - n * j))
+            self._put(dtype, piece, pointer, live)
