@@ -64,11 +64,10 @@ def __getattr__(name: str) -> Any:
         found = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
         found = import_module(f"symgrad.{name}")
-    else:
-        try:
-            found = getattr(ops, name)
-        except AttributeError:
-            raise AttributeError(f"module 'symgrad' has no attribute {name!r}") from None
+    elif name in ops.names():
+        found = getattr(ops, name)
+    else:  # also for modules such as symgrad.names, which the import system then finds
+        raise AttributeError(f"module 'symgrad' has no attribute {name!r}")
     globals()[name] = found
     return found
 
