@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from symgrad.interpret import interpret
+from symgrad import interpret
 from symgrad.node import Expr, Parameter, toposort
 from symgrad.state import initial
 
@@ -28,4 +28,4 @@ def evaluate(form: Any, values: dict[Expr, Any]) -> Any:
         return dict(zip(form, evaluate(list(form.values()), values)))
     known = {**initial_values(*form), **values}
     known = {e: np.asarray(v, e.dtype) for e, v in known.items()}
-    return interpret(list(form), known)
+    return interpret.evaluate(list(form), known)
