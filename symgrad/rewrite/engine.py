@@ -1,0 +1,326 @@
+"""The rewrite engine: tables of rules applied bottom-up until none fires.
+
+In: expressions and `RuleSet`s. Out: the rewritten expressions and a log of what was rewritten, by
+which rule, from which line of the model.
+
+    TABLE = Table("stabilise", [
+        Rule("log of exp", log(exp(x)), x),                              # log(exp(x)) -> x
+    ])
+    new, log = rewrite([loss], RuleSet([TABLE]))
+
+Every node is visited once its operands are final; the first rule of the tables that matches
+replaces it, and what the rule built is visited in turn. Results are remembered by node, so shared
+parts are rewritten once. Rules are found by the node's own tag and its operands' tags, so a node
+meets only the few rules that can match it.
+
+Termination: each rule lowers the measure (operations that are unstable as written, then elements
+computed, then nodes, then the place in the order of operands); a rule that is wrong about this
+cannot loop, because each replacement costs fuel, what it builds inherits the rest, and a node out
+of fuel is taken as it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Sequence
+
+from symgrad import source
+from symgrad.errors import SymgradError
+from symgrad.node import Expr
+from symgrad.rewrite.patterns import Pattern, Variant, build, fill, tag, variants
+from symgrad.sizes import show
+
+ANY_ROOT = ""  # rules that name no root
+STRICT = False  # tests: an error where rules go in circles, instead of stopping there
+FUEL = 48  # replacements in a row of one node, or nested in what they built
+
+Result = Pattern | Callable[..., "Expr | None"] | int | float
+Signature = tuple[str, ...]
+
+
+class RuleError(SymgradError):
+    """A rule whose result is not what it replaces: a fault of the rule, not of the model."""
+
+
+class Rule:
+    """`pattern -> result`, where `when` holds.
+
+    `result` is a pattern, or a function of the holes it names, which may decline with None. `only`
+    narrows the signatures (own tag, operands' tags) further than the pattern does. `exact=False`
+    says why the two sides are no identity of real numbers; `example` builds the left side where
+    the pattern alone does not say how (used by the test that walks the tables).
+    """
+
+    __slots__ = ("name", "pattern", "result", "when", "only", "exact", "why", "example", "_variants")
+
+    def __init__(
+        self,
+        name: str,
+        pattern: Pattern,
+        result: Result,
+        when: Callable[..., bool] | None = None,
+        *,
+        only: Callable[[Signature], bool] | None = None,
+        exact: bool = True,
+        why: str = "",
+        example: Callable[..., Expr] | None = None,
+    ) -> None:
+        if not exact and not why:
+            raise ValueError(f"rule {name!r}: exact=False needs a reason")
+        self.name, self.pattern, self.only = name, pattern, only
+        self.exact, self.why, self.example = exact, why, example
+        self.result: Any = _callable(result) if callable(result) else result
+        self.when = None if when is None else _callable(when)
+        self._variants: list[_Bound] | None = None
+
+    def __repr__(self) -> str:
+        return f"<rule {self.name}>"
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The tags of the nodes it can match; none for every node."""
+        if self.pattern.kind == "node":
+            return tuple(sorted(self.pattern.value))
+        return (self.pattern.kind,)
+
+    @property
+    def variants(self) -> list[_Bound]:
+        if self._variants is None:
+            self._variants = [_Bound(self, v) for v in variants(self.pattern)]
+        return self._variants
+
+
+_Call = tuple[Callable[..., Any], tuple[str, ...]]
+
+
+def _callable(function: Callable[..., Any]) -> _Call:
+    code = function.__code__  # inspect.signature is slow, and there are many rules
+    return function, code.co_varnames[: code.co_argcount]
+
+
+class _Bound:
+    """A variant of a rule's pattern, with the registers that its functions read."""
+
+    __slots__ = ("rule", "match", "fits", "holes", "when", "result")
+
+    def __init__(self, rule: Rule, variant: Variant) -> None:
+        self.rule, self.match, self.fits = rule, variant.match, variant.fits
+        self.holes = variant.holes
+        self.when = self._positions(rule.when)
+        self.result = self._positions(rule.result)
+
+    def _positions(self, call: Any) -> Any:
+        if not isinstance(call, tuple):
+            return call
+        function, names = call
+        missing = [n for n in names if n not in self.holes and n != "run"]
+        if missing:
+            raise RuleError(f"rule {self.rule.name!r}: no hole named {', '.join(missing)}")
+        return function, tuple(self.holes.get(n, -2) for n in names)
+
+    def apply(self, n: Expr, run: Run) -> Expr | None:
+        registers = self.match(n)
+        if registers is None:
+            return None
+        if self.when is not None and not _call(self.when, registers, run):
+            return None
+        if isinstance(self.result, tuple):
+            return _call(self.result, registers, run)  # type: ignore[no-any-return]
+        holes = {name: None if i < 0 else registers[i] for name, i in self.holes.items()}
+        pattern = self.result if isinstance(self.result, Pattern) else None
+        if pattern is None:
+            pattern = Pattern("number", value=self.result)
+        return build(pattern, holes, n.dtype)
+
+
+def _call(call: tuple[Callable[..., Any], tuple[int, ...]], found: list[Expr], run: Run) -> Any:
+    function, positions = call
+    return function(*[found[i] if i >= 0 else (None if i == -1 else run) for i in positions])
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rules of one stage, tried in order."""
+
+    stage: str
+    rules: Sequence[Rule]
+    quiet: bool = False  # not worth a line in the log
+
+
+class RuleSet:
+    """Tables used together, indexed by signature."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self.tables = tuple(tables)
+        self._index: dict[Signature, list[tuple[Table, _Bound]]] = {}
+        # by the tag of the node, so that patterns are only prepared for functions that occur
+        self._by_root: dict[str, list[tuple[Table, Rule]]] = {}
+        self._by_root[ANY_ROOT] = []
+        for table in self.tables:
+            for rule in table.rules:
+                for root in rule.roots:
+                    self._by_root.setdefault(root, [])
+        for table in self.tables:
+            for rule in table.rules:
+                for root in rule.roots or tuple(self._by_root):
+                    self._by_root[root].append((table, rule))
+
+    def candidates(self, signature: Signature) -> list[tuple[Table, _Bound]]:
+        found = self._index.get(signature)
+        if found is None:
+            found = self._index[signature] = [
+                (table, bound)
+                for table, rule in self._by_root.get(signature[0], self._by_root[ANY_ROOT])
+                if rule.only is None or rule.only(signature)
+                for bound in rule.variants
+                if bound.fits(signature)
+            ]
+        return found
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One line of the log."""
+
+    rule: str
+    stage: str
+    before: Expr
+    after: Expr
+    where: source.Source  # the line of the model that built `before`
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.stage}: {self.rule}: {self.before!r} -> {self.after!r}"
+
+
+@dataclass
+class Run:
+    """One application of a rule set; rules that ask for `run` may read the number of users."""
+
+    rules: RuleSet
+    uses: dict[Expr, int] = field(default_factory=dict)
+    log: list[Rewrite] = field(default_factory=list)
+    final: dict[Expr, Expr] = field(default_factory=dict)
+    tags: dict[Expr, str] = field(default_factory=dict)
+    exhausted: int = 0  # nodes that ran out of fuel: 0 unless a rule is wrong
+
+    def _cycle(self, n: Expr) -> None:
+        self.exhausted += 1
+        if STRICT:
+            last = "; ".join(r.rule for r in self.log[-6:])
+            raise RuleError(f"the rules go in circles at {n!r}, the last ones: {last}")
+
+    def step(self, n: Expr) -> Expr | None:
+        """What the first rule that fires makes of a node, or None."""
+        tags = self.tags
+        signature = []
+        for a in (n, *n.args):
+            t = tags.get(a)
+            if t is None:
+                t = tags[a] = tag(a)
+            signature.append(t)
+        for table, bound in self.rules.candidates(tuple(signature)):
+            source._override.append(n.where)
+            try:
+                after = bound.apply(n, self)
+                if after is None or after is n:
+                    continue
+                if after.shape != n.shape and not after.shape:
+                    after = fill(after, n.shape)
+            finally:
+                source._override.pop()
+            if after.shape != n.shape or after.dtype != n.dtype:
+                raise RuleError(
+                    f"rule {bound.rule.name!r} of {table.stage} turns {n!r} into {after!r}: "
+                    f"{show(n.shape)} {n.dtype} is not {show(after.shape)} {after.dtype}"
+                )
+            if not table.quiet:
+                self.log.append(Rewrite(bound.rule.name, table.stage, n, after, n.where))
+            return after
+        return None
+
+    def rewrite(self, root: Expr) -> Expr:
+        """The normal form of one expression; a stack instead of recursion."""
+        final = self.final
+        if root in final:
+            return final[root]
+        became: dict[Expr, Expr] = {}  # replaced by a rule, whose result is not final yet
+        active: set[Expr] = set()
+        fuel: dict[Expr, int] = {root: FUEL}
+        stack = [root]
+        while stack:
+            n = stack[-1]
+            if n in final:
+                stack.pop()
+                continue
+            after = became.get(n)
+            if after is not None:
+                if after in final:
+                    final[n] = final[after]
+                    stack.pop()
+                elif n in active:  # what replaces it contains it: a cycle of rules
+                    self._cycle(n)
+                    final[n] = n
+                    stack.pop()
+                else:
+                    active.add(n)
+                    stack.append(after)
+                continue
+            pending = [a for a in n.args if a not in final]
+            if pending:
+                left = fuel[n]
+                for a in pending:
+                    fuel.setdefault(a, left)
+                stack.extend(reversed(pending))
+                continue
+            left = fuel[n]
+            current = n.with_args([final[a] for a in n.args])
+            if current is not n:
+                if current in final:
+                    final[n] = final[current]
+                    stack.pop()
+                    continue
+                if current in became:  # being rewritten further down: a cycle of rules
+                    self._cycle(n)
+                    final[n] = current
+                    stack.pop()
+                    continue
+                fuel.setdefault(current, left)
+            after = self.step(current) if left > 0 else None
+            if after is None:
+                if left <= 0:
+                    self._cycle(n)
+                final[current] = final[n] = current
+                stack.pop()
+                continue
+            if (after in became and after not in final) or after is n:  # back where it came from: a cycle of rules
+                self._cycle(n)
+                final[current] = final[n] = current
+                stack.pop()
+                continue
+            fuel[after] = min(fuel.get(after, left), left - 1)
+            became[current] = after
+            if current is not n:
+                became[n] = current
+        return final[root]
+
+
+def rewrite(outputs: Sequence[Expr], rules: RuleSet) -> tuple[list[Expr], list[Rewrite]]:
+    """The outputs in the normal form of the rules, and the log."""
+    run = Run(rules, count_uses(outputs))
+    return [run.rewrite(e) for e in outputs], run.log
+
+
+def count_uses(outputs: Sequence[Expr]) -> dict[Expr, int]:
+    """How many operand positions (and outputs) read each node."""
+    uses: dict[Expr, int] = {}
+    stack = list(outputs)
+    for e in outputs:
+        uses[e] = uses.get(e, 0) + 1
+    seen = set(stack)
+    while stack:
+        for a in stack.pop().args:
+            uses[a] = uses.get(a, 0) + 1
+            if a not in seen:
+                seen.add(a)
+                stack.append(a)
+    return uses

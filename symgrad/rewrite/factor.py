@@ -1,0 +1,193 @@
+"""Factor: the order of products, the place of sums, no transposed copies.
+
+In: normal forms with all derivatives taken. Out: contractions of one or two operands, in the order
+that multiplies least at the planned maximum of run-time sizes.
+
+    sums move inward              sum_j (x @ W)_ij        -> x @ sum_j W_kj
+    chains are ordered            (A @ B) @ v             -> A @ (B @ v)
+    broadcast products become contractions      sum_k spread(a_ik) * spread(b_kj) -> a @ b
+    a transpose of a product is the product written in that order
+
+A value used elsewhere as well is never computed a second time: chains are only opened where the
+inner product has one user. Orders of more than three operands come from opt_einsum.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Sequence
+
+from symgrad import dtypes
+from symgrad.node import Contract, Expr, Map
+from symgrad.rewrite.engine import Rule, Run, Table
+from symgrad.rewrite.patterns import node, tag
+from symgrad.rewrite.structure import places
+from symgrad.sizes import Size, maximum
+
+Operand = tuple[tuple[int, ...], Expr]
+LONGEST = 12  # operands of one chain
+WORTH = 0.9  # a new order must cost less than this part of the old one
+
+
+def multiplications(labels: set[int], extents: dict[int, Size]) -> int:
+    return math.prod(maximum(extents[k]) for k in labels)
+
+
+def _single(e: Expr, run: Run) -> bool:
+    return run.uses.get(e, 1) <= 1
+
+
+def _chain(n: Contract, run: Run) -> tuple[list[Operand], dict[int, Size], int]:
+    """The operands of a product of products, their sizes, and the cost as it is written."""
+    extents: dict[int, Size] = dict(n.extents)
+    fresh = itertools.count(max(extents, default=-1) + 1)
+    cost = multiplications(set(extents), extents) * (len(n.args) - 1)
+    found: list[Operand] = []
+    pending: list[Operand] = list(zip(n.ins, n.args))
+    while pending:
+        labels, arg = pending.pop(0)
+        if (
+            isinstance(arg, Contract)
+            and len(arg.args) > 1
+            and _single(arg, run)
+            and len(found) + len(pending) + len(arg.args) <= LONGEST
+        ):
+            names = dict(zip(arg.out, labels))
+            own = arg.extents
+            for k in arg.summed:
+                names[k] = next(fresh)
+            extents.update((names[k], size) for k, size in own.items())
+            cost += multiplications(set(own), own) * (len(arg.args) - 1)
+            inner = [(tuple(names[k] for k in lab), a) for lab, a in zip(arg.ins, arg.args)]
+            pending = [*inner, *pending]
+        else:
+            found.append((labels, arg))
+    return found, extents, cost
+
+
+def order_products(n: Expr, run: Run) -> Expr | None:
+    """A product of three or more operands, nested or not, in the cheapest order of pairs."""
+    assert isinstance(n, Contract)
+    if len(n.args) < 2 or not dtypes.is_float(n.dtype):
+        return None
+    operands, extents, cost = _chain(n, run)
+    if len(operands) < 3:
+        return None
+    path = _path(operands, n.out, extents)
+    best, made = _follow(path, operands, n.out, extents)
+    if len(n.args) == 2 and best >= WORTH * cost:
+        return None
+    return made
+
+
+def _path(
+    operands: Sequence[Operand], out: Sequence[int], extents: dict[int, Size]
+) -> list[tuple[int, int]]:
+    """Which two operands to multiply, step by step; the product goes to the end of the list."""
+    if len(operands) == 3:
+        pairs = [(0, 1), (0, 2), (1, 2)]
+        return min(
+            ([pair, (0, 1)] for pair in pairs),
+            key=lambda path: _follow(path, operands, out, extents, build=False)[0],
+        )
+    import opt_einsum
+
+    spec = ",".join("".join(map(opt_einsum.get_symbol, labels)) for labels, _ in operands)
+    spec += "->" + "".join(map(opt_einsum.get_symbol, out))
+    shapes = [tuple(maximum(extents[k]) for k in labels) for labels, _ in operands]
+    steps, _ = opt_einsum.contract_path(spec, *shapes, shapes=True, optimize="dp")
+    return [(min(step), max(step)) for step in steps]
+
+
+def _follow(
+    path: Sequence[tuple[int, int]],
+    operands: Sequence[Operand],
+    out: Sequence[int],
+    extents: dict[int, Size],
+    build: bool = True,
+) -> tuple[int, Expr]:
+    """The cost of a path and, if asked, the expression."""
+    left = list(operands)
+    cost = 0
+    for i, j in path:
+        b, a = left.pop(j), left.pop(i)
+        every = set(a[0]) | set(b[0])
+        cost += multiplications(every, extents)
+        later = set(out).union(*(labels for labels, _ in left)) if left else set(out)
+        kept = tuple(out) if not left else tuple(k for k in dict.fromkeys(a[0] + b[0]) if k in later)
+        made = Contract.of([a[0], b[0]], kept, a[1], b[1]) if build else a[1]
+        left.append((kept, made))
+    return cost, left[0][1]
+
+
+def sum_first(n: Expr) -> Expr | None:
+    """An index that one operand alone has is summed in that operand."""
+    assert isinstance(n, Contract)
+    if len(n.args) < 2 or n.dtype != n.args[0].dtype:
+        return None
+    times: dict[int, int] = {}
+    for labels in n.ins:
+        for k in labels:
+            times[k] = times.get(k, 0) + 1
+    alone = {k for k in n.summed if times[k] == 1}
+    if not alone:
+        return None
+    ins, args = [], []
+    for labels, arg in zip(n.ins, n.args):
+        kept = tuple(k for k in labels if k not in alone)
+        args.append(arg if kept == labels else Contract.of([labels], kept, arg))
+        ins.append(kept)
+    return Contract.of(ins, n.out, *args)
+
+
+def sum_inside(n: Expr, run: Run) -> Expr | None:
+    """The sum of a product, as a product with fewer results: where nobody else reads the product."""
+    assert isinstance(n, Contract)
+    inner = n.args[0]
+    if not isinstance(inner, Contract) or len(inner.args) < 2 or not _single(inner, run):
+        return None
+    return Contract.of(inner.ins, [inner.out[p] for p in n.out], *inner.args)
+
+
+def broadcast_product(n: Expr) -> Expr | None:
+    """sum(spread(a) * spread(b)) -> a @ b, where the product would be larger than both."""
+    assert isinstance(n, Contract)
+    factors = []
+    pending = [n.args[0]]
+    while pending:
+        f = pending.pop()
+        if isinstance(f, Map) and f.op == "mul" and len(factors) + len(pending) < LONGEST:
+            pending.extend(reversed(f.args))
+        elif f.shape and tag(f) == "view":
+            factors.append((tuple(places(f)), f.args[0]))
+        else:
+            return None
+    axes = set(range(n.args[0].ndim))
+    if len(factors) < 2 or any(set(labels) == axes for labels, _ in factors):
+        return None
+    if set().union(*(labels for labels, _ in factors)) != axes:
+        return None
+    return Contract.of([labels for labels, _ in factors], n.out, *[a for _, a in factors])
+
+
+def transposed_product(n: Expr, run: Run) -> Expr | None:
+    """A permutation of a product's axes is the product in that order of axes."""
+    inner = n.args[0]
+    if not isinstance(inner, Contract) or len(inner.args) < 2 or not _single(inner, run):
+        return None
+    if len(n.shape) != len(inner.shape):
+        return None
+    return Contract.of(inner.ins, [inner.out[k] for k in n.attrs[1]], *inner.args)
+
+
+# fmt: off
+TABLE = Table("factor", [
+    Rule("broadcast product", node("n", "sum"), broadcast_product, only=lambda t: t[1:] == ("mul",)),     # sum_k b(a_ik) b(b_kj) -> a @ b
+    Rule("sum inside product", node("n", "sum"), lambda n, run: sum_inside(n, run), only=lambda t: t[1:] == ("contract",)),  # sum_j x_ik w_kj -> x_ik (sum_j w_kj)
+    Rule("sum first", node("n", "contract"), sum_first),                              # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
+    Rule("order of products", node("n", "contract"), order_products),                 # (A B) v -> A (B v)
+    Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
+         only=lambda t: t[1:] == ("contract",)),                                      # (A B)^T -> contraction written transposed
+])
+# fmt: on

@@ -1,0 +1,153 @@
+"""Simplify: algebra that shrinks derivative graphs, so that softmax with cross-entropy ends at p - y.
+
+In: stable graphs, usually a gradient. Out: fewer operations on the same numbers. Only steps that
+are at least as accurate as what they replace: common factors, quotients of quantities that are
+positive by construction, sums that are known (of a softmax, of a one-hot row, of deviations from
+a mean).
+
+FINISH holds what is only right once all derivatives are taken: `stop_gradient` and `Custom` are
+their values, and forms that lose a branch's derivative but are more accurate.
+"""
+
+from __future__ import annotations
+
+from symgrad.node import Constant, Custom, Expr, Iota, Map, SizeOf
+from symgrad.rewrite.canonicalise import array
+from symgrad.rewrite.engine import Rule, Table
+from symgrad.rewrite.patterns import (
+    absolute,
+    apply,
+    exp,
+    log1p,
+    maximum,
+    node,
+    scalar,
+    softplus,
+    spread,
+    stop_gradient,
+    tag,
+    total,
+    var,
+)
+from symgrad.rewrite.stabilise import is_choice, mean_factor
+from symgrad.rewrite.structure import aligned, places, summed_axes
+
+x, y, z, g, e, p, t = (var(name) for name in "xyzgept")
+u, v = scalar("u"), scalar("v")
+
+
+# -- side conditions ----------------------------------------------------------------------------
+def is_total_of(s: Expr, e: Expr, B: Expr | None) -> bool:
+    """s is the sum of e, and B spreads it back."""
+    return tag(e) == "exp" and tag(s) == "sum" and s.args[0] is e and aligned(s, B)
+
+
+def is_probability(p: Expr) -> bool:
+    """Positive by construction (where it underflows, a quotient by it was NaN)."""
+    if tag(p) in ("exp", "sigmoid"):
+        return True
+    return tag(p) == "div" and tag(p.args[0]) == "exp"
+
+
+def softmax_along(p: Expr, S: Expr) -> bool:
+    """p is a softmax over the axes that S sums."""
+    if tag(p) != "div" or tag(p.args[0]) != "exp":
+        return False
+    e, s = p.args
+    B = s if s.shape else None
+    s = s.args[0] if s.shape and tag(s) == "view" else s
+    return (
+        tag(s) == "sum" and s.args[0] is e and s.attrs[1] == S.attrs[1] and aligned(s, B)
+    )
+
+
+def classes_along(e: Expr, S: Expr) -> bool:
+    """e is one-hot along the one axis that S sums (labels out of range are an error of the call)."""
+    axes = summed_axes(S)
+    if len(axes) != 1 or not is_choice(e):
+        return False
+    for side in e.args[0].args:
+        inner = side.args[0] if tag(side) == "view" else side
+        while tag(inner) in ("to_int32", "to_int64"):
+            inner = inner.args[0]
+        along = places(side) == list(axes) if tag(side) == "view" else True
+        if isinstance(inner, Iota):
+            return along and inner.shape[0] == e.shape[axes[0]]
+    return False
+
+
+def same_shape(x: Expr, y: Expr) -> bool:
+    return x.shape == y.shape
+
+
+def mean_of(t: Expr, x: Expr, S: Expr, B: Expr | None) -> bool:
+    """t is the mean of x over the axes that S sums, spread back."""
+    return (
+        aligned(S, B)
+        and isinstance(t, Map)
+        and t.op == "mul"
+        and tag(t.args[1]) == "sum"
+        and t.args[1].args[0] is x
+        and t.args[1].attrs[1] == S.attrs[1]
+        and mean_factor(t.args[0], S)
+    )
+
+
+def finite_scalar(u: Expr) -> bool:
+    """A number that is finite whatever the inputs: a constant, a size, a quotient of these."""
+    if isinstance(u, (Constant, SizeOf)):
+        return True
+    return isinstance(u, Map) and u.op in ("mul", "div") and all(map(finite_scalar, u.args))
+
+
+# fmt: off
+TABLE = Table("simplify", [
+    # common factors
+    Rule("twice", x + x, 2 * x),                                                      # x + x -> 2 x
+    Rule("common factor of sum", x * y + x * z, x * (y + z)),                         # x y + x z -> x (y + z)
+    Rule("common factor of difference", x * y - x * z, x * (y - z)),                  # x y - x z -> x (y - z)
+    Rule("common denominator of sum", x / z + y / z, (x + y) / z, lambda x, y: same_shape(x, y)),          # x/z + y/z -> (x + y)/z
+    Rule("common denominator of difference", x / z - y / z, (x - y) / z, lambda x, y: same_shape(x, y)),   # x/z - y/z -> (x - y)/z
+    Rule("spread denominator of sum", x / spread(y) + spread(z / y), (x + spread(z)) / spread(y),
+         lambda x: array(x)),                                                         # x/b(s) + b(t/s) -> (x + b(t))/b(s)
+    Rule("spread denominator of difference", x / spread(y) - spread(z / y), (x - spread(z)) / spread(y),
+         lambda x: array(x)),                                                         # x/b(s) - b(t/s) -> (x - b(t))/b(s)
+    Rule("spread denominator of difference, turned", spread(z / y) - x / spread(y), (spread(z) - x) / spread(y),
+         lambda x: array(x)),                                                         # b(t/s) - x/b(s) -> (b(t) - x)/b(s)
+    # a softmax appears
+    Rule("exp times quotient", e * spread(g / y), spread(g) * (e / spread(y)),
+         lambda e, y, B: is_total_of(y, e, B)),                                       # e b(g/s) -> b(g) (e/b(s)), s = sum(e)
+    Rule("exp in a quotient", e * (x / spread(y)), x * (e / spread(y)),
+         lambda e, y, B: is_total_of(y, e, B)),                                       # e (x/b(s)) -> x (e/b(s))
+    Rule("product over a sum", (e * x) / spread(y), x * (e / spread(y)),
+         lambda e, y, B: is_total_of(y, e, B)),                                       # (e x)/b(s) -> x (e/b(s))
+    # quotients by positive quantities
+    Rule("times quotient by itself", p * (x / p), x, lambda p: is_probability(p),
+         exact=False, why="an underflowed p made this NaN"),                          # p (x/p) -> x
+    Rule("product over itself", (p * x) / p, x, lambda p: is_probability(p),
+         exact=False, why="an underflowed p made this NaN"),                          # (p x)/p -> x
+    Rule("one of itself", p / p, 1, lambda p: is_probability(p),
+         exact=False, why="an underflowed p made this NaN"),                          # p/p -> 1
+    Rule("times sum of quotients", p * (x + y / p), p * x + y, lambda p: is_probability(p),
+         exact=False, why="an underflowed p made this NaN"),                          # p (x + y/p) -> p x + y
+    Rule("times difference of quotients", p * (y / p - x), y - p * x, lambda p: is_probability(p),
+         exact=False, why="an underflowed p made this NaN"),                          # p (y/p - x) -> y - p x
+    Rule("exp back and forth", exp(x) * exp(-x), 1),                                  # exp x exp -x -> 1
+    # sums that are known
+    Rule("sum of softmax", total(p), 1, lambda p, S: softmax_along(p, S),
+         exact=False, why="one up to rounding"),                                      # sum(softmax z) -> 1
+    Rule("sum of one-hot", total(p), 1, lambda p, S: classes_along(p, S),
+         exact=False, why="holds for labels among the classes, which calls check"),   # sum(one_hot y) -> 1
+    Rule("sum of deviations", total(x - spread(t)), 0, mean_of,
+         exact=False, why="zero up to rounding"),                                     # sum(x - mean x) -> 0
+    Rule("finite times 0", 0 * u, 0, finite_scalar),                                  # 0 * (c/n) -> 0
+])
+
+FINISH = Table("finish", [
+    Rule("gradient taken", stop_gradient(x), x),                                      # stop_gradient(x) -> x
+    Rule("derivative taken", node("n", "custom"), lambda n: n.args[0] if isinstance(n, Custom) else None),  # custom(v, ...) -> v
+    Rule("relu", maximum(0, x), apply("relu", x)),                                    # max(0, x) -> relu(x)
+    Rule("binary cross-entropy, accurate", softplus(x) - x * y,
+         log1p(exp(-absolute(x))) + (apply("relu", x) - x * y)),                      # softplus(x) - x y -> (relu x - x y) + log1p(exp -|x|)
+])
+# fmt: on
