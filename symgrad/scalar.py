@@ -1,8 +1,8 @@
-"""The op table: every scalar function, one line each.
+"""Scalar functions: what a line of the op table (`symgrad.table`) means to each stage.
 
-In: a line with name, dtype rule, NumPy meaning or body, and derivative. Out: `OPS[name]`, from
-which the graph takes the dtype rule, differentiation the partials, the compiler the body, the
-interpreter the NumPy meaning, and the tests their cases.
+In: a line with name, NumPy meaning or body, derivative and dtype rule. Out: `OPS[name]`, from which
+the graph takes the dtype rule, differentiation the partials, the compiler the body, the interpreter
+the NumPy meaning, and the tests their cases. `elementwise` is the same for an op of a user.
 
 A *primitive* has an instruction or a polynomial in codegen. A *composite* has a body in terms of
 others, a lambda over `sp`, which serves whatever it is called with: expressions give Map nodes,
@@ -59,7 +59,6 @@ class ScalarOp:
     numpy: Callable[..., Any] | None = None  # of primitives; the interpreter expands the others
     body: Callable[..., Any] | None = None
     derivative: Callable[..., Any] | None = None
-    differentiable: bool = True
     user: Formula | None = None  # the SymPy body of a user's op
 
     def result_dtype(self, op: str, given: Sequence[str]) -> str:
@@ -93,7 +92,7 @@ class ScalarOp:
         A partial has the shape of the result or is 0-d, and the result's dtype.
         """
         none = (None,) * self.arity
-        if not self.differentiable or not dtypes.is_float(out.dtype):
+        if self.derivative is step or not dtypes.is_float(out.dtype):
             return none
         if not any(dtypes.is_float(a.dtype) for a in args):
             return none
@@ -246,11 +245,15 @@ def _in_sympy(sympy: Any, name: str) -> Callable[..., Any]:
 # -- NumPy meanings that are not one function ---------------------------------------------------
 
 
-def _erf(x: Any) -> Any:
-    return np.frompyfunc(math.erf, 1, 1)(np.asarray(x)).astype(np.asarray(x).dtype)
+def erf(x: Any) -> Any:
+    """The error function, elementwise."""
+    x = np.asarray(x)
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x)).astype(x.dtype)
 
 
-def _cast(dtype: str) -> Callable[..., Any]:
+def cast_to(dtype: str) -> Callable[..., Any]:
+    """NumPy's conversion, with what C leaves open for floats to integers settled."""
+
     def cast(x: Any) -> Any:
         x = np.asarray(x)
         if x.dtype.kind != "f" or not dtypes.is_integer(dtype):
@@ -263,24 +266,27 @@ def _cast(dtype: str) -> Callable[..., Any]:
     return cast
 
 
-# -- the table ----------------------------------------------------------------------------------
+# -- declaring ----------------------------------------------------------------------------------
 
 
 def _arity(function: Callable[..., Any]) -> int:
     if isinstance(function, np.ufunc):
         return function.nin
+    if function is np.where:
+        return 3
     found = inspect.signature(function).parameters.values()
     return sum(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in found)
 
 
+def step(*_: Any) -> None:
+    """The derivative of what has none: functions constant almost everywhere."""
+
+
 def primitive(
-    name: str, rule: str, numpy: Callable[..., Any], derivative: Callable[..., Any] | None = None
+    name: str, numpy: Callable[..., Any], derivative: Callable[..., Any], rule: str = "float"
 ) -> None:
-    """Declare an op that codegen knows; without a derivative it has none (steps, comparisons)."""
-    arity = 3 if name == "where" else _arity(numpy)
-    OPS[name] = ScalarOp(
-        name, arity, True, rule, numpy, None, derivative, differentiable=derivative is not None
-    )
+    """Declare an op that codegen knows."""
+    OPS[name] = ScalarOp(name, _arity(numpy), True, rule, numpy, None, derivative)
 
 
 def composite(
@@ -288,177 +294,9 @@ def composite(
     body: Callable[..., Any],
     derivative: Callable[..., Any] | None = None,
     rule: str = "float",
-    differentiable: bool = True,
 ) -> None:
-    """Declare an op by its body over `sp`."""
-    OPS[name] = ScalarOp(
-        name, _arity(body), False, rule, None, body, derivative, differentiable=differentiable
-    )
-
-
-def _share(x: Any, y: Any) -> Any:
-    """d max(x, y) / dx: 1, 0, and one half on a tie, as in PyTorch and JAX."""
-    return sp.where(x > y, 1.0, sp.where(sp.equal(x, y), 0.5, 0.0))
-
-
-def _by(condition: Any, out: Any) -> Any:
-    """1 where the condition holds, 0 elsewhere."""
-    return sp.where(condition, lift(1, (out,)), lift(0, (out,)))
-
-
-def _pow_partials(x: Any, y: Any, out: Any) -> Any:
-    base = sp.where(sp.equal(y, 0.0), 0.0, y * sp.pow(x, y - 1))
-    return base, sp.where(sp.equal(x, 0.0), 0.0, out * sp.log(x))
-
-
-# fmt: off
-#          name             dtypes     NumPy             derivatives, of (x, out) or (x, y, out)
-primitive("add",           "number",  np.add,           lambda x, y, out: (1, 1))
-primitive("sub",           "number",  np.subtract,      lambda x, y, out: (1, -1))
-primitive("mul",           "number",  np.multiply,      lambda x, y, out: (y, x))
-primitive("div",           "float",   np.divide,        lambda x, y, out: (1 / y, -out / y))
-primitive("neg",           "number",  np.negative,      lambda x, out: -1)
-primitive("abs",           "number",  np.abs,           lambda x, out: sp.sign(x))
-primitive("sqrt",          "float",   np.sqrt,          lambda x, out: 0.5 / out)
-primitive("minimum",       "any",     np.minimum,       lambda x, y, out: (_share(y, x), _share(x, y)))
-primitive("maximum",       "any",     np.maximum,       lambda x, y, out: (_share(x, y), _share(y, x)))
-primitive("floor",         "float",   np.floor)
-primitive("ceil",          "float",   np.ceil)
-primitive("round",         "float",   np.rint)  # half to even
-primitive("trunc",         "float",   np.trunc)
-primitive("floor_divide",  "number",  np.floor_divide)
-primitive("mod",           "number",  np.mod,           lambda x, y, out: (1, -sp.floor_divide(x, y)))
-primitive("pow",           "float",   np.power,         _pow_partials)
-primitive("exp",           "float",   np.exp,           lambda x, out: out)
-primitive("expm1",         "float",   np.expm1,         lambda x, out: out + 1)
-primitive("log",           "float",   np.log,           lambda x, out: 1 / x)
-primitive("log1p",         "float",   np.log1p,         lambda x, out: 1 / (1 + x))
-primitive("sin",           "float",   np.sin,           lambda x, out: sp.cos(x))
-primitive("cos",           "float",   np.cos,           lambda x, out: -sp.sin(x))
-primitive("tan",           "float",   np.tan,           lambda x, out: 1 + sp.square(out))
-primitive("asin",          "float",   np.arcsin,        lambda x, out: 1 / sp.sqrt((1 - x) * (1 + x)))
-primitive("acos",          "float",   np.arccos,        lambda x, out: -1 / sp.sqrt((1 - x) * (1 + x)))
-primitive("atan",          "float",   np.arctan,        lambda x, out: 1 / (1 + sp.square(x)))
-primitive("atan2",         "float",   np.arctan2,       lambda y, x, out: _angle(y, x))
-primitive("sinh",          "float",   np.sinh,          lambda x, out: sp.cosh(x))
-primitive("cosh",          "float",   np.cosh,          lambda x, out: sp.sinh(x))
-primitive("tanh",          "float",   np.tanh,          lambda x, out: 1 - sp.square(out))
-primitive("erf",           "float",   _erf,             lambda x, out: 2 / math.sqrt(math.pi) * sp.exp(-sp.square(x)))
-primitive("less",          "compare", np.less)
-primitive("less_equal",    "compare", np.less_equal)
-primitive("greater",       "compare", np.greater)
-primitive("greater_equal", "compare", np.greater_equal)
-primitive("equal",         "compare", np.equal)
-primitive("not_equal",     "compare", np.not_equal)
-primitive("logical_and",   "bool",    np.logical_and)
-primitive("logical_or",    "bool",    np.logical_or)
-primitive("logical_not",   "bool",    np.logical_not)
-primitive("where",         "where",   np.where,         lambda c, x, y, out: (None, _by(c, out), _by(~c, out)))
-primitive("to_float32",    "cast",    _cast("float32"), lambda x, out: 1)
-primitive("to_float64",    "cast",    _cast("float64"), lambda x, out: 1)
-primitive("to_int32",      "cast",    _cast("int32"))
-primitive("to_int64",      "cast",    _cast("int64"))
-primitive("to_bool",       "cast",    _cast("bool"))
-
-
-def _angle(y: Any, x: Any) -> Any:
-    """d atan2(y, x): divided twice by the radius, whose square may overflow."""
-    r = sp.hypot(x, y)
-    return x / r / r, -y / r / r
-
-
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017
-_CUBIC = 0.044715  # of the tanh form of GELU, Hendrycks and Gimpel 2016
-_LN2, _LN10 = math.log(2.0), math.log(10.0)
-
-
-def _gelu_slope(x: Any, out: Any) -> Any:
-    """The normal distribution's integral, plus x times its density."""
-    density = sp.exp(-0.5 * sp.square(x)) * (1 / math.sqrt(2 * math.pi))
-    return 0.5 * (1 + sp.erf(x * math.sqrt(0.5))) + x * density
-
-
-def _gelu_tanh(x: Any) -> Any:
-    return sp.tanh(sp.sqrt(2 / sp.pi) * (x + _CUBIC * x * sp.square(x)))
-
-
-def _gelu_tanh_slope(x: Any, out: Any) -> Any:
-    t = _gelu_tanh(x)
-    inner = math.sqrt(2 / math.pi) * (1 + 3 * _CUBIC * sp.square(x))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - sp.square(t)) * inner
-
-
-def _mish_slope(x: Any, out: Any) -> Any:
-    t = sp.tanh(sp.softplus(x))
-    return t + x * (1 - sp.square(t)) * sp.sigmoid(x)
-
-
-def _hypot(x: Any, y: Any) -> Any:
-    """Scaled, so that no square over- or underflows; 0 and infinity scale by 1."""
-    size = sp.maximum(sp.abs(x), sp.abs(y))
-    usual = (size > 0.0) & (size < math.inf)
-    s = sp.where(usual, size, 1.0)
-    return s * sp.sqrt(sp.square(x / s) + sp.square(y / s))
-
-
-def _logaddexp(x: Any, y: Any) -> Any:
-    """On equal arguments x - y may be inf - inf."""
-    return sp.where(sp.equal(x, y), x + _LN2, sp.maximum(x, y) + sp.log1p(sp.exp(-sp.abs(x - y))))
-
-
-def _log1mexp(x: Any) -> Any:
-    """log(1 - exp(x)) for x < 0; Maechler 2012 shows -log 2 to be the place to switch."""
-    return sp.where(x > -_LN2, sp.log(-sp.expm1(x)), sp.log1p(-sp.exp(sp.minimum(x, -_LN2))))
-
-
-def _inside(x: Any, low: Any, high: Any, out: Any) -> Any:
-    """The derivatives of clip: at a bound itself the value still moves with x, as in PyTorch."""
-    return _by((x >= low) & (x <= high), out), _by(x < low, out), _by(x > high, out)
-
-
-#          name            body                                               derivative
-composite("square",       lambda x: x * x,                                   lambda x, out: 2 * x, rule="number")
-composite("reciprocal",   lambda x: 1 / x,                                   lambda x, out: -sp.square(out))
-composite("rsqrt",        lambda x: 1 / sp.sqrt(x),                          lambda x, out: -0.5 * out / x)
-composite("sign",         lambda x: sp.where(x > 0, 1, sp.where(x < 0, -1, x)), rule="number", differentiable=False)
-composite("clip",         lambda x, low, high: sp.minimum(sp.maximum(x, low), high), _inside, rule="number")
-composite("relu",         lambda x: sp.maximum(x, 0),                        lambda x, out: _by(x > 0, out), rule="number")
-composite("relu6",        lambda x: sp.minimum(sp.maximum(x, 0.0), 6.0),     lambda x, out: _by((x > 0) & (x < 6), out))
-composite("leaky_relu",   lambda x, slope: sp.where(x > 0, x, slope * x),    lambda x, a, out: (sp.where(x > 0, 1.0, a), sp.where(x > 0, 0.0, x)))
-composite("elu",          lambda x, a: sp.where(x > 0, x, a * sp.expm1(sp.minimum(x, 0.0))),
-          lambda x, a, out: (sp.where(x > 0, 1.0, a * sp.exp(sp.minimum(x, 0.0))), sp.expm1(sp.minimum(x, 0.0))))
-composite("selu",         lambda x: _SELU_SCALE * sp.elu(x, _SELU_ALPHA),    lambda x, out: _SELU_SCALE * sp.where(x > 0, 1.0, _SELU_ALPHA * sp.exp(sp.minimum(x, 0.0))))
-composite("sigmoid",      lambda x: 1 / (1 + sp.exp(-x)),                    lambda x, out: out * (1 - out))
-composite("hard_sigmoid", lambda x: sp.clip(x / 6 + 0.5, 0.0, 1.0),          lambda x, out: sp.where((x > -3) & (x < 3), 1 / 6, 0.0))
-composite("hard_tanh",    lambda x: sp.clip(x, -1.0, 1.0),                   lambda x, out: _by((x > -1) & (x < 1), out))
-composite("hard_silu",    lambda x: x * sp.hard_sigmoid(x),                  lambda x, out: sp.where(x < -3, 0.0, sp.where(x <= 3, x / 3 + 0.5, 1.0)))
-composite("softplus",     lambda x: sp.maximum(x, 0.0) + sp.log1p(sp.exp(-sp.abs(x))), lambda x, out: sp.sigmoid(x))
-composite("log_sigmoid",  lambda x: -sp.softplus(-x),                        lambda x, out: sp.sigmoid(-x))
-composite("softsign",     lambda x: x / (1 + sp.abs(x)),                     lambda x, out: 1 / sp.square(1 + sp.abs(x)))
-composite("silu",         lambda x: x * sp.sigmoid(x),                       lambda x, out: sp.sigmoid(x) * (1 + x * (1 - sp.sigmoid(x))))
-composite("mish",         lambda x: x * sp.tanh(sp.softplus(x)),             _mish_slope)
-composite("gelu",         lambda x: 0.5 * x * (1 + sp.erf(x * sp.sqrt(0.5))), _gelu_slope)
-composite("gelu_tanh",    lambda x: 0.5 * x * (1 + _gelu_tanh(x)),           _gelu_tanh_slope)
-composite("logaddexp",    _logaddexp,                                        lambda x, y, out: (sp.sigmoid(x - y), sp.sigmoid(y - x)))
-composite("log1mexp",     _log1mexp,                                         lambda x, out: -1 / sp.expm1(-x))
-composite("xlogy",        lambda x, y: sp.where(sp.equal(x, 0.0), 0.0, x * sp.log(y)), lambda x, y, out: (sp.log(y), sp.where(sp.equal(x, 0.0), 0.0, x / y)))
-composite("hypot",        _hypot,                                            lambda x, y, out: (x / sp.where(out > 0, out, 1.0), y / sp.where(out > 0, out, 1.0)))
-composite("sqrt_or_zero", lambda x: sp.sqrt(x),                              lambda x, out: sp.where(x > 0, 0.5 / sp.where(x > 0, out, 1.0), 0.0))
-composite("exp2",         lambda x: sp.exp(x * _LN2),                        lambda x, out: out * _LN2)
-composite("log2",         lambda x: sp.log(x) * (1 / _LN2),                  lambda x, out: (1 / _LN2) / x)
-composite("log10",        lambda x: sp.log(x) * (1 / _LN10),                 lambda x, out: (1 / _LN10) / x)
-composite("cot",          lambda x: 1 / sp.tan(x),                           lambda x, out: -(1 + sp.square(out)))
-composite("sec",          lambda x: 1 / sp.cos(x),                           lambda x, out: out * sp.tan(x))
-composite("csc",          lambda x: 1 / sp.sin(x),                           lambda x, out: -out / sp.tan(x))
-composite("asinh",        lambda x: sp.sign(x) * sp.log1p(sp.abs(x) + sp.square(x) / (1 + sp.hypot(x, 1.0))), lambda x, out: 1 / sp.hypot(x, 1.0))
-composite("acosh",        lambda x: sp.log(x + sp.sqrt(x - 1) * sp.sqrt(x + 1)), lambda x, out: 1 / (sp.sqrt(x - 1) * sp.sqrt(x + 1)))
-composite("atanh",        lambda x: 0.5 * sp.log1p(2 * x / (1 - x)),         lambda x, out: 1 / ((1 - x) * (1 + x)))
-composite("isnan",        lambda x: sp.not_equal(x, x),                      rule="compare", differentiable=False)
-composite("isinf",        lambda x: sp.equal(sp.abs(x), math.inf),           rule="compare", differentiable=False)
-composite("isfinite",     lambda x: sp.abs(x) < math.inf,                    rule="compare", differentiable=False)
-composite("logical_xor",  lambda x, y: sp.not_equal(x, y),                   rule="bool", differentiable=False)
-composite("stop_gradient", lambda x: x,                                      rule="any", differentiable=False)
-# fmt: on
+    """Declare an op by its body over `sp`; without a derivative SymPy finds it when needed."""
+    OPS[name] = ScalarOp(name, _arity(body), False, rule, None, body, derivative)
 
 
 # -- ops of users, and derivatives nobody gave -------------------------------------------------
@@ -600,3 +438,6 @@ def function(name: str) -> Callable[..., Expr]:
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"`{name}` elementwise, {op.arity} argument{'s' * (op.arity > 1)}, broadcasting."
     return call
+
+
+from symgrad import table as _table  # noqa: E402, F401 - fills OPS
