@@ -262,12 +262,17 @@ class _Builder:
         )
 
     def _readers_of(self, p: Expr) -> list[Group]:
-        fusion = self.fusion
-        found = []
-        for group in fusion.groups:
-            if any(p in fusion.needs(m) or m is p for m in group.nodes):
-                found.append(group)
-        return found
+        return [g for g in self.fusion.groups if any(p in reads for reads in self._reads(g))]
+
+    def _reads(self, group: Group) -> list[Mapping[Expr, bool]]:
+        """What a group reads from memory, node by node; a copy reads what it copies."""
+        fusion, first = self.fusion, group.nodes[0] if group.nodes else None
+        if group.kind in ("copy", "convert") and first is not None:
+            if group in self.waiting:
+                return []
+            if first in fusion.named or fusing.is_leaf_in_memory(first):
+                return [{first: True}]
+        return [fusion.needs(m) for m in group.nodes]
 
     def _before_overwriting(self) -> None:
         """Who reads the old value of a state runs before the kernel that overwrites it."""
@@ -306,6 +311,8 @@ class _Builder:
                 waiting[other] -= 1
                 if not waiting[other]:
                     heapq.heappush(ready, (self._rank(other), other.index, other))
+        if len(order) != len(groups):
+            raise RuntimeError("the kernels of this program depend on each other in a circle")
         return order
 
     def _rank(self, g: Group) -> int:

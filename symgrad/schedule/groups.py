@@ -98,7 +98,7 @@ def is_product(n: Expr) -> bool:
 
 def space_of(n: Expr) -> tuple[object, ...]:
     """The sizes of the loops that compute a node, reduced axes included."""
-    if isinstance(n, Contract):
+    if isinstance(n, Contract) and n.summed:
         extents = n.extents
         return tuple(extents[k] for k in sorted(extents))
     if isinstance(n, Reduce):
@@ -202,7 +202,7 @@ class Fusion:
             for i, a in enumerate(n.args):
                 same = isinstance(n, (Map, Reduce))
                 if isinstance(n, Contract):
-                    same = n.ins[i] == tuple(range(rank))
+                    same = n.ins[i] == (tuple(range(rank)) if n.summed else n.out)
                 stack.append((a, same or not a.shape))
             while stack:
                 a, same = stack.pop()

@@ -215,7 +215,7 @@ class _RowsWriter:
         return tuple(at)
 
     def _write_stage(self, stage: _Stage) -> None:
-        elementwise = [n for n in stage.nodes if not is_reduction(n)]
+        elementwise = {n for n in stage.nodes if not is_reduction(n)}
         kept: dict[tuple[int, ...], list[Expr]] = {}
         for n in stage.nodes:
             if is_reduction(n):

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping, Sequence
 
-from codegen.loops import Accumulate, Const, Declare, Get, Load, Op, Poly, Store, Value
+from codegen.loops import Accumulate, Const, Declare, Get, Index, Load, Op, Poly, Store, Value
 
 from symgrad.node import Contract, Expr
 from symgrad.schedule.layout import Layout, lane_major
@@ -430,6 +430,7 @@ class Product:
                 value = self._parked((i * shape[1] + j))
             if self.epilogue:
                 value = w.let(value, "v")
+                w.live = self._live(where)
             w.bind(self.n, index, value)
             for node in [self.n, *self.epilogue]:
                 if node is not self.n:
@@ -437,6 +438,15 @@ class Product:
                 if node in self.stored:
                     name, layout = self.stored[node]
                     w.store(name, layout, node, index, w.value(node, index))
+            w.live = None
+
+    def _live(self, where: dict[int, Poly]) -> Value | None:
+        """Where lanes of the last block are idle, plain operands of the epilogue end before them."""
+        size = self.extents[self.tile.lane]
+        if self.tile.across or not self._padded() or live_lanes(self.s, size, Poly()) is None:
+            return None
+        here, end = Index(where[self.tile.lane], "int64"), Index(self.s.poly(size), "int64")
+        return self.w.let(Op("less", (here, end), "bool"), "live")
 
     def _park(self, acc: str, shape: tuple[int, int]) -> None:
         """A long epilogue is not unrolled over the tile: the tile passes through cache instead."""
@@ -452,6 +462,5 @@ class Product:
 
     def _parked(self, number: Poly) -> Value:
         assert self.tile_scratch is not None
-        return Load(
-            self.tile_scratch, number * self.lanes + "l", self.n.dtype, None, True
-        )
+        name = self.w.touch(self.tile_scratch, "rw")
+        return Load(name, number * self.lanes + "l", self.n.dtype, None, True)

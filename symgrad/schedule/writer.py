@@ -112,6 +112,7 @@ class Writer:
         self.formal: dict[str, str] = {}  # buffer -> its name inside the kernel
         self.copies: dict[Expr, tuple[str, Layout]] = {}  # read these nodes in another layout
         self.lane: str | None = None
+        self.live: Value | None = None  # holds where a lane has an element behind it
         self.was_flat = False
         self.flat: Poly | None = None  # every operand lies alike: one index for all
         self.local: dict[Expr, tuple[str, Layout, int]] = {}  # kept for a block of rows: buffer, axis
@@ -230,6 +231,8 @@ class Writer:
     ) -> Value:
         """An element of a certain copy of a node."""
         offset, full = self.address(layout, node.shape, at)
+        if when is None and not full and self.live is not None and self.lane in offset.names:
+            when = self.live
         return Load(self.touch(name, "r"), offset, node.dtype, when, full)
 
     def store(self, name: str, layout: Layout, node: Expr, at: At, value: Value) -> None:
@@ -265,8 +268,9 @@ class Writer:
             return self._value(node, (), None)
         outer, self.body, lane, self.lane = self.body, self._top, self.lane, None
         memo, self._memo = self._memo, self._memo[:1]
+        flat, self.flat = self.flat, None
         found = self.let(self.value(node, ()), "s")
-        self._memo, self.body, self.lane = memo, outer, lane
+        self._memo, self.body, self.lane, self.flat = memo, outer, lane, flat
         self._memo[0][id(node), ()] = found
         return found
 
