@@ -1,6 +1,7 @@
-"""An operation of one's own, from one SymPy lambda: mish(x) = x tanh(log(1 + exp x)).
+"""An operation of one's own, from one SymPy lambda: serf(x) = x erf(log(1 + exp x)).
 
-Its derivative is found by SymPy; it is vectorised and fused like a built-in one.
+Nag and Bhattacharyya (2021) propose it as an activation. SymPy finds its derivative; it is
+vectorised and fused like a built-in one.
 
     python examples/custom_op.py      # --quick: fewer points and steps
 """
@@ -12,26 +13,26 @@ import sympy as sp
 
 import symgrad as sg
 
-mish = sg.elementwise("mish", lambda x: x * sp.tanh(sp.log(1 + sp.exp(x))))
+serf = sg.elementwise("serf", lambda x: x * sp.erf(sp.log(1 + sp.exp(x))))
 
 
 def gradient_error(points: int) -> float:
     """Largest difference between the compiled gradient and central differences."""
     x = sg.input("x", (points,), dtype="float64")
-    value = sg.sum(mish(x))
+    value = sg.sum(serf(x))
     slope = sg.grad(value, x)
-    print("mish(x) summed:", value)
+    print("serf(x) summed:", value)
     print("its gradient:  ", sg.simplify(slope))
-    f = sg.function([x], {"value": mish(x), "slope": slope})
+    f = sg.function([x], {"value": serf(x), "slope": slope})
     at, h = np.linspace(-6, 6, points), 1e-6
     numeric = (f(at + h)["value"] - f(at - h)["value"]) / (2 * h)
     return float(np.abs(f(at)["slope"] - numeric).max())
 
 
 def fit(steps: int) -> float:
-    """Loss of a small mish network fitted to a sine."""
+    """Loss of a small serf network fitted to a sine."""
     x, y = sg.input("x", (64, 1)), sg.input("y", (64, 1))
-    model = sg.nn.Sequential(sg.nn.Linear(1, 32, name="fc1"), mish, sg.nn.Linear(32, 1, name="fc2"))
+    model = sg.nn.Sequential(sg.nn.Linear(1, 32, name="fc1"), serf, sg.nn.Linear(32, 1, name="fc2"))
     step = sg.train_step(sg.losses.mse_loss(model(x), y), sg.optim.Adam(0.02), seed=0)
     at = np.linspace(-3, 3, 64, dtype=np.float32).reshape(64, 1)
     for _ in range(steps):
