@@ -38,6 +38,7 @@ from symgrad.derive.forward import push
 from symgrad.derive.reverse import cotangents
 from symgrad.errors import DisconnectedWarning, GraphError
 from symgrad.node import Constant, Custom, Expr, Input, Map, toposort
+from symgrad.rewrite import stabilised
 from symgrad.sizes import Shape, maximum, show
 
 Form = Any  # one expression, or a list, tuple or dict of forms
@@ -161,10 +162,11 @@ def _user_level() -> int:
 # -- reverse mode ----------------------------------------------------------------------------------
 def _pull(outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr]) -> list[Any]:
     """The cotangent of each target, zeros with a warning where there is none."""
-    found = cotangents(outputs, targets)
+    stable, sources = stabilised([y for y, _ in outputs], targets)
+    found = cotangents([(y, c) for y, (_, c) in zip(stable, outputs)], sources)
     results = []
-    for target in targets:
-        result = found.get(id(target))
+    for target, by in zip(targets, sources):
+        result = found.get(id(by))
         if result is None:
             _warn_disconnected([y for y, _ in outputs], target)
             result = zeros(target.shape, target.dtype)
@@ -203,12 +205,13 @@ def _push(
     outputs: Sequence[Expr], targets: Sequence[Expr], seeds: Sequence[Expr], lead: int
 ) -> list[Any]:
     """The tangent of each output, zeros with a warning where there is none."""
+    stable, sources = stabilised(outputs, targets)
     joined: dict[int, Expr] = {}
-    for target, seed in zip(targets, seeds):
-        before = joined.get(id(target))
-        joined[id(target)] = seed if before is None else Map.of("add", before, seed)
+    for by, seed in zip(sources, seeds):
+        before = joined.get(id(by))
+        joined[id(by)] = seed if before is None else Map.of("add", before, seed)
     results = []
-    for y, tangent in zip(outputs, push(outputs, joined, lead)):
+    for y, tangent in zip(outputs, push(stable, joined, lead)):
         if tangent is None:
             for target in targets:
                 _warn_disconnected([y], target)
@@ -251,6 +254,7 @@ def _jacobian(y: Expr, x: Expr) -> Expr:
     # the rows: the pullback is linear in the cotangent, so pushing the identity through it gives
     # every row, and the placeholder itself drops out
     row = Input("cotangent", y.shape, y.dtype)
+    (y,), (x,) = stabilised([y], [x])
     pulled = cotangents([(y, row)], [x]).get(id(x))
     if pulled is None:
         _warn_disconnected([y], x)

@@ -22,7 +22,16 @@ from typing import Any, Iterable, Sequence
 from symgrad.node import Expr, Input, toposort
 from symgrad.rewrite import canonicalise, factor, stabilise
 from symgrad.rewrite import simplify as simplification
-from symgrad.rewrite.engine import Rewrite, Rule, RuleError, RuleSet, Table, rewrite
+from symgrad.rewrite.engine import (
+    Rewrite,
+    Rule,
+    RuleError,
+    RuleSet,
+    Table,
+    rewrite,
+    rewrite_where_needed,
+    substitute,
+)
 
 PREPARE = ("canonicalise", "stabilise")
 SIMPLIFY = ("canonicalise", "stabilise", "simplify")
@@ -38,7 +47,7 @@ TABLES: dict[str, tuple[Table, ...]] = {
 MAXIMA = stabilise.MAXIMA  # takes part in stabilise while derivatives are still to be taken
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _rules(stages: tuple[str, ...]) -> RuleSet:
     tables = [t for stage in stages for t in TABLES[stage]]
     if "stabilise" in stages and "finish" not in stages:
@@ -62,7 +71,7 @@ def run(
     kept = {e for e in keep if e.args}
     if kept:
         return _around(list(outputs), chosen, kept)
-    result, log = list(outputs), []
+    result, log = list(outputs), []  # type: list[Expr], list[Rewrite]
     first = tuple(s for s in chosen if s != "factor")
     if first:
         result, log = rewrite(result, _rules(first))
@@ -72,9 +81,7 @@ def run(
     return result, log
 
 
-def prepare(
-    outputs: Sequence[Expr], keep: Iterable[Expr] = ()
-) -> tuple[list[Expr], list[Rewrite]]:
+def prepare(outputs: Sequence[Expr], keep: Iterable[Expr] = ()) -> tuple[list[Expr], list[Rewrite]]:
     """Canonicalise and stabilise: what runs before differentiation."""
     return run(outputs, PREPARE, keep)
 
@@ -88,8 +95,7 @@ def _around(
     back = {hole: e for e, hole in holes.items()}
     pairs = substitute([e for r in log for e in (r.before, r.after)], back)
     log = [
-        Rewrite(r.rule, r.stage, pairs[2 * i], pairs[2 * i + 1], r.where)
-        for i, r in enumerate(log)
+        Rewrite(r.rule, r.stage, pairs[2 * i], pairs[2 * i + 1], r.where) for i, r in enumerate(log)
     ]
     return substitute(result, back), log
 
@@ -99,41 +105,24 @@ def sort(nodes: set[Expr]) -> list[Expr]:
     return [n for n in toposort(sorted(nodes, key=lambda n: n.digest)) if n in nodes]
 
 
-def substitute(outputs: Sequence[Expr], new: dict[Expr, Expr]) -> list[Expr]:
-    """The outputs with nodes replaced; operands of a replacement are left alone."""
-    if not new:
-        return list(outputs)
-    made: dict[Expr, Expr] = dict(new)
-    for root in outputs:
-        stack = [root]
-        while stack:
-            n = stack[-1]
-            if n in made:
-                stack.pop()
-                continue
-            pending = [a for a in n.args if a not in made]
-            if pending:
-                stack.extend(pending)
-                continue
-            made[n] = n.with_args([made[a] for a in n.args])
-            stack.pop()
-    return [made[e] for e in outputs]
-
-
 def stabilised(outputs: Sequence[Expr], keep: Sequence[Expr]) -> tuple[list[Expr], list[Expr]]:
     """Outputs prepared for differentiation by `keep`: both, rewritten.
 
-    A kept node that is not a leaf stays one node, and the rules do not look through it, so that
+    Only what a stable form replaces changes: everything else, and so the nodes that a derivative
+    reads, stays what the user built. A kept node that is not a leaf stays one node, and the rules do not look through it, so that
     the outputs still depend on it; what is below it is prepared as well. The second list holds
     what became of the nodes of `keep`: differentiate by these.
     """
     kept = {e for e in keep if e.args}
     if not kept:
-        return run(outputs, PREPARE)[0], list(keep)
+        return rewrite_where_needed(outputs, _rules(PREPARE))[0], list(keep)
     order = sort(kept)
     holes: dict[Expr, Expr] = {e: Input(f"kept{i}", e.shape, e.dtype) for i, e in enumerate(order)}
-    inner = [substitute([e], {k: v for k, v in holes.items() if k is not e})[0] for e in order]
-    new, _ = run([*substitute(outputs, holes), *inner], PREPARE)
+    inner = []
+    for e in order:
+        others = {k: v for k, v in holes.items() if k is not e}
+        inner += substitute([e], others)
+    new, _ = rewrite_where_needed([*substitute(outputs, holes), *inner], _rules(PREPARE))
     count = len(outputs)
     back: dict[Expr, Expr] = {}
     for e, value in zip(order, new[count:]):  # operands first, so later ones find earlier ones

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, B002 - a table: one rule per line
 """Canonicalise: one normal form for what can be written in many ways.
 
 In: any graph. Out: a graph in which equal things are one node more often. The normal form:
@@ -148,19 +149,19 @@ _EVEN = ("abs", "square", "cos", "cosh")
 
 # fmt: off
 STRUCTURE = Table("canonicalise", [
-    Rule("fold constants", node("n"), lambda n: s.fold(n), only=_same),                   # 2 * 3 -> 6
-    Rule("one value everywhere", node("n", "array"), lambda n: s.uniform(n)),             # [7, 7] -> spread 7
+    Rule("fold constants", node("n"), lambda n: s.fold(n), only=_same),  # 2 * 3 -> 6
+    Rule("one value everywhere", node("n", "array"), lambda n: s.uniform(n)),  # [7, 7] -> spread 7
     Rule("function before broadcast", node("n"), lambda n: s.lift_view(n) if n.shape else None,
-         only=_has_view),                                                                 # exp(spread x) -> spread(exp x)
+         only=_has_view),  # exp(spread x) -> spread(exp x)
     Rule("one contraction", node("n", "contract", "view", "sum"), lambda n: s.normal_contract(n)),  # sum(spread x) -> n x
     Rule("sum of sum", node("n", "sum"), lambda n: s.merge_sums(n),
-         only=lambda t: t[1:] == ("sum",)),                                               # sum_i sum_j x -> sum_ij x
+         only=lambda t: t[1:] == ("sum",)),  # sum_i sum_j x -> sum_ij x
     Rule("sum beside rows", node("n", "sum"), lambda n: s.pull_rows(n),
-         only=lambda t: t[1:] in (("mul",), ("div",))),                                   # sum_j x_ij r_i -> r_i sum_j x_ij
-    Rule("sum of negative", total(-x), -total(x)),                                        # sum(-x) -> -sum(x)
-    Rule("one reshape", node("n", "reshape"), lambda n: s.normal_reshape(n)),             # reshape(reshape x) -> reshape x
-    Rule("one index map", node("n", "reindex"), lambda n: s.normal_reindex(n)),           # x[2:][1:] -> x[3:]
-    Rule("one cast", node("n", *_CASTS), _cast),                                          # float32(float32 x) -> x
+         only=lambda t: t[1:] in (("mul",), ("div",))),  # sum_j x_ij r_i -> r_i sum_j x_ij
+    Rule("sum of negative", total(-x), -total(x)),  # sum(-x) -> -sum(x)
+    Rule("one reshape", node("n", "reshape"), lambda n: s.normal_reshape(n)),  # reshape(reshape x) -> reshape x
+    Rule("one index map", node("n", "reindex"), lambda n: s.normal_reindex(n)),  # x[2:][1:] -> x[3:]
+    Rule("one cast", node("n", *_CASTS), _cast),  # float32(float32 x) -> x
 ])
 
 ORDER = Table("canonicalise", [
@@ -169,82 +170,82 @@ ORDER = Table("canonicalise", [
 
 ALGEBRA = Table("canonicalise", [
     # identities with 0 and 1
-    Rule("add 0", 0 + x, x),                                          # 0 + x -> x
-    Rule("subtract 0", x - 0, x),                                     # x - 0 -> x
-    Rule("0 minus", 0 - x, -x),                                       # 0 - x -> -x
-    Rule("times 1", 1 * x, x),                                        # 1 * x -> x
-    Rule("times -1", -1 * x, -x),                                     # -1 * x -> -x
-    Rule("over 1", x / 1, x),                                         # x / 1 -> x
-    Rule("whole times 0", 0 * x, 0, lambda x: not floating(x)),       # 0 * k -> 0, integers only
+    Rule("add 0", 0 + x, x),  # 0 + x -> x
+    Rule("subtract 0", x - 0, x),  # x - 0 -> x
+    Rule("0 minus", 0 - x, -x),  # 0 - x -> -x
+    Rule("times 1", 1 * x, x),  # 1 * x -> x
+    Rule("times -1", -1 * x, -x),  # -1 * x -> -x
+    Rule("over 1", x / 1, x),  # x / 1 -> x
+    Rule("whole times 0", 0 * x, 0, lambda x: not floating(x)),  # 0 * k -> 0, integers only
     # signs
-    Rule("two signs", -(-x), x),                                      # --x -> x
-    Rule("sign of difference", -(x - y), y - x),                      # -(x - y) -> y - x
-    Rule("plus negative", x + -y, x - y),                             # x + -y -> x - y
-    Rule("minus negative", x - -y, x + y),                            # x - -y -> x + y
-    Rule("negative minus", -x - y, -(x + y), lambda y: not is_peak(y)),       # -x - y -> -(x + y)
-    Rule("times negative", x * -y, -(x * y)),                         # x * -y -> -(x * y)
-    Rule("negative over", -x / y, -(x / y)),                          # -x / y -> -(x / y)
-    Rule("over negative", x / -y, -(x / y)),                          # x / -y -> -(x / y)
-    Rule("plus spread negative", x + spread(-y), x - spread(y), lambda B: B is not None),   # x + b(-y) -> x - b(y)
+    Rule("two signs", -(-x), x),  # --x -> x
+    Rule("sign of difference", -(x - y), y - x),  # -(x - y) -> y - x
+    Rule("plus negative", x + -y, x - y),  # x + -y -> x - y
+    Rule("minus negative", x - -y, x + y),  # x - -y -> x + y
+    Rule("negative minus", -x - y, -(x + y), lambda y: not is_peak(y)),  # -x - y -> -(x + y)
+    Rule("times negative", x * -y, -(x * y)),  # x * -y -> -(x * y)
+    Rule("negative over", -x / y, -(x / y)),  # -x / y -> -(x / y)
+    Rule("over negative", x / -y, -(x / y)),  # x / -y -> -(x / y)
+    Rule("plus spread negative", x + spread(-y), x - spread(y), lambda B: B is not None),  # x + b(-y) -> x - b(y)
     Rule("minus spread negative", x - spread(-y), x + spread(y), lambda B: B is not None),  # x - b(-y) -> x + b(y)
     Rule("times spread negative", x * spread(-y), -(x * spread(y)), lambda B: B is not None),  # x * b(-y) -> -(x * b(y))
-    Rule("spread negative over", spread(-x) / y, -(spread(x) / y), lambda B: B is not None),   # b(-x) / y -> -(b(x) / y)
-    Rule("over spread negative", x / spread(-y), -(x / spread(y)), lambda B: B is not None),   # x / b(-y) -> -(x / b(y))
-    Rule("sign into constant", -(c * x), -c * x),                     # -(c x) -> (-c) x
-    Rule("negative constant over", c / x, -(-c / x), negative),       # (-c) / x -> -(c / x)
-    Rule("negative times difference", c * (x - y), -c * (y - x), negative),   # (-c)(x - y) -> c (y - x)
+    Rule("spread negative over", spread(-x) / y, -(spread(x) / y), lambda B: B is not None),  # b(-x) / y -> -(b(x) / y)
+    Rule("over spread negative", x / spread(-y), -(x / spread(y)), lambda B: B is not None),  # x / b(-y) -> -(x / b(y))
+    Rule("sign into constant", -(c * x), -c * x),  # -(c x) -> (-c) x
+    Rule("negative constant over", c / x, -(-c / x), negative),  # (-c) / x -> -(c / x)
+    Rule("negative times difference", c * (x - y), -c * (y - x), negative),  # (-c)(x - y) -> c (y - x)
     Rule("sign into difference", -(x * (y - z)), x * (z - y), lambda y: not isinstance(y, Constant)),  # -(x (y - z)) -> x (z - y)
-    Rule("times negative constant plus", x * (c + y), -(x * (-c - y)), lambda c: negative(c)),    # x (-c + y) -> -(x (c - y))
+    Rule("times negative constant plus", x * (c + y), -(x * (-c - y)), lambda c: negative(c)),  # x (-c + y) -> -(x (c - y))
     Rule("plus negative multiple", x + c * y, x - (-c) * y, lambda c, x: negative(c) and not isinstance(x, Constant)),  # x + (-c) y -> x - c y
-    Rule("minus negative multiple", x - c * y, x + (-c) * y, negative),       # x - (-c) y -> x + c y
+    Rule("minus negative multiple", x - c * y, x + (-c) * y, negative),  # x - (-c) y -> x + c y
     Rule("negative multiple minus", c * x - y, -(-c * x + y), lambda c, y: negative(c) and not is_peak(y)),  # (-c) x - y -> -(c x + y)
     # constants and 0-d factors
-    Rule("minus constant", x - c, -c + x),                            # x - c -> -c + x
-    Rule("over constant", x / c, (1 / c) * x, lambda c: invertible(c)),       # x / c -> (1/c) x
+    Rule("minus constant", x - c, -c + x),  # x - c -> -c + x
+    Rule("over constant", x / c, (1 / c) * x, lambda c: invertible(c)),  # x / c -> (1/c) x
     Rule("over size", x / u, (1 / u) * x, lambda x, u: reciprocal_size(u) and not isinstance(x, Constant)),  # x / n -> (1/n) x
-    Rule("constant over multiple", d / (c * x), (d / c) / x, invertible),     # d / (c x) -> (d/c) / x
+    Rule("constant over multiple", d / (c * x), (d / c) / x, invertible),  # d / (c x) -> (d/c) / x
     Rule("over multiple", x / (c * y), (1 / c) * (x / y), lambda c, x: invertible(c) and not isinstance(x, Constant)),  # x / (c y) -> (1/c)(x / y)
     Rule("constants of product", c * (d * x), (c * d) * x, moderate), # c (d x) -> (cd) x
-    Rule("constant times quotient", c * (d / x), (c * d) / x, moderate),      # c (d / x) -> (cd) / x
-    Rule("0-d factors together", u * (v * x), (u * v) * x, lambda x: array(x)),       # u (v x) -> (uv) x
+    Rule("constant times quotient", c * (d / x), (c * d) / x, moderate),  # c (d / x) -> (cd) / x
+    Rule("0-d factors together", u * (v * x), (u * v) * x, lambda x: array(x)),  # u (v x) -> (uv) x
     Rule("0-d constants together", u * (c * x), c * (u * x), lambda u, x: not array(x) and not isinstance(u, Constant)),  # u (c v) -> c (u v)
-    Rule("constant into share of size", c * ((d / u) * x), ((c * d) / u) * x),        # c ((d/n) t) -> (cd/n) t
+    Rule("constant into share of size", c * ((d / u) * x), ((c * d) / u) * x),  # c ((d/n) t) -> (cd/n) t
     Rule("0-d factor out of product", (u * x) * y, u * (x * y), lambda x, y: array(x) and array(y)),  # (u x) y -> u (x y)
-    Rule("0-d factor out of quotient", (u * x) / y, u * (x / y), lambda x: array(x)),       # (u x) / y -> u (x / y)
+    Rule("0-d factor out of quotient", (u * x) / y, u * (x / y), lambda x: array(x)),  # (u x) / y -> u (x / y)
     Rule("times reciprocal", x * (1 / y), x / y, lambda x, y: isinstance(x, Constant) if reciprocal_size(y) else array(y) or not array(x)),  # x (1/y) -> x / y
     Rule("times spread reciprocal", x * spread(1 / y), x / spread(y), lambda B: B is not None),  # x b(1/y) -> x / b(y)
     # powers
-    Rule("power 0", x ** 0, 1),                                       # x ** 0 -> 1
-    Rule("power 1", x ** 1, x),                                       # x ** 1 -> x
-    Rule("power 2", x ** 2, square(x)),                               # x ** 2 -> square(x)
-    Rule("power -1", x ** -1, 1 / x),                                 # x ** -1 -> 1 / x
-    Rule("power -2", x ** -2, 1 / square(x)),                         # x ** -2 -> 1 / square(x)
-    Rule("power 1/2", x ** 0.5, sqrt(x)),                             # x ** 0.5 -> sqrt(x)
-    Rule("power -1/2", x ** -0.5, 1 / sqrt(x)),                       # x ** -0.5 -> 1 / sqrt(x)
-    Rule("whole power", x ** c, power, lambda c: whole(c)),           # x ** 3 -> x square(x)
-    Rule("product with itself", x * x, square(x)),                    # x * x -> square(x)
-    Rule("root of square", sqrt(square(x)), absolute(x)),             # sqrt(x**2) -> |x|
-    Rule("square of magnitude", square(absolute(x)), square(x)),      # |x|**2 -> x**2
+    Rule("power 0", x ** 0, 1),  # x ** 0 -> 1
+    Rule("power 1", x ** 1, x),  # x ** 1 -> x
+    Rule("power 2", x ** 2, square(x)),  # x ** 2 -> square(x)
+    Rule("power -1", x ** -1, 1 / x),  # x ** -1 -> 1 / x
+    Rule("power -2", x ** -2, 1 / square(x)),  # x ** -2 -> 1 / square(x)
+    Rule("power 1/2", x ** 0.5, sqrt(x)),  # x ** 0.5 -> sqrt(x)
+    Rule("power -1/2", x ** -0.5, 1 / sqrt(x)),  # x ** -0.5 -> 1 / sqrt(x)
+    Rule("whole power", x ** c, power, lambda c: whole(c)),  # x ** 3 -> x square(x)
+    Rule("product with itself", x * x, square(x)),  # x * x -> square(x)
+    Rule("root of square", sqrt(square(x)), absolute(x)),  # sqrt(x**2) -> |x|
+    Rule("square of magnitude", square(absolute(x)), square(x)),  # |x|**2 -> x**2
     Rule("magnitude of magnitude", absolute(absolute(x)), absolute(x)),  # ||x|| -> |x|
-    Rule("magnitude of square", absolute(square(x)), square(x)),      # |x**2| -> x**2
-    Rule("magnitude of exp", absolute(exp(x)), exp(x)),               # |exp x| -> exp x
-    *[Rule(f"odd {f}", apply(f, -x), -apply(f, x)) for f in _ODD],    # sin(-x) -> -sin(x)
-    *[Rule(f"even {f}", apply(f, -x), apply(f, x)) for f in _EVEN],   # cos(-x) -> cos(x)
+    Rule("magnitude of square", absolute(square(x)), square(x)),  # |x**2| -> x**2
+    Rule("magnitude of exp", absolute(exp(x)), exp(x)),  # |exp x| -> exp x
+    *[Rule(f"odd {f}", apply(f, -x), -apply(f, x)) for f in _ODD],  # sin(-x) -> -sin(x)
+    *[Rule(f"even {f}", apply(f, -x), apply(f, x)) for f in _EVEN],  # cos(-x) -> cos(x)
     # spellings of one function
-    Rule("log_sigmoid", apply("log_sigmoid", x), -softplus(-x)),      # log_sigmoid(x) -> -softplus(-x)
-    Rule("reciprocal", apply("reciprocal", x), 1 / x),                # reciprocal(x) -> 1 / x
-    Rule("rsqrt", apply("rsqrt", x), 1 / sqrt(x)),                    # rsqrt(x) -> 1 / sqrt(x)
+    Rule("log_sigmoid", apply("log_sigmoid", x), -softplus(-x)),  # log_sigmoid(x) -> -softplus(-x)
+    Rule("reciprocal", apply("reciprocal", x), 1 / x),  # reciprocal(x) -> 1 / x
+    Rule("rsqrt", apply("rsqrt", x), 1 / sqrt(x)),  # rsqrt(x) -> 1 / sqrt(x)
     # choices
-    Rule("maximum of one", maximum(x, x), x),                         # max(x, x) -> x
-    Rule("minimum of one", minimum(x, x), x),                         # min(x, x) -> x
-    Rule("not not", logical_not(logical_not(x)), x),                  # not not p -> p
-    Rule("choice of one", where(x, y, y), y),                         # where(p, y, y) -> y
-    Rule("choice by not", where(logical_not(x), y, z), where(x, z, y)),   # where(not p, y, z) -> where(p, z, y)
-    Rule("certain choice", where(True, x, y), x),                     # where(true, x, y) -> x
-    Rule("certain other choice", where(False, x, y), y),              # where(false, x, y) -> y
-    Rule("same choice again", where(x, where(x, y, z), var("w")), where(x, y, var("w"))),    # where(p, where(p, y, z), w) -> where(p, y, w)
+    Rule("maximum of one", maximum(x, x), x),  # max(x, x) -> x
+    Rule("minimum of one", minimum(x, x), x),  # min(x, x) -> x
+    Rule("not not", logical_not(logical_not(x)), x),  # not not p -> p
+    Rule("choice of one", where(x, y, y), y),  # where(p, y, y) -> y
+    Rule("choice by not", where(logical_not(x), y, z), where(x, z, y)),  # where(not p, y, z) -> where(p, z, y)
+    Rule("certain choice", where(True, x, y), x),  # where(true, x, y) -> x
+    Rule("certain other choice", where(False, x, y), y),  # where(false, x, y) -> y
+    Rule("same choice again", where(x, where(x, y, z), var("w")), where(x, y, var("w"))),  # where(p, where(p, y, z), w) -> where(p, y, w)
     Rule("same choice again, else", where(x, y, where(x, z, var("w"))), where(x, y, var("w"))),
-    Rule("log of exp", log(exp(x)), x),                               # log(exp x) -> x
+    Rule("log of exp", log(exp(x)), x),  # log(exp x) -> x
 ])
 # fmt: on
 

@@ -22,7 +22,7 @@ of fuel is taken as it stands.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from symgrad import source
 from symgrad.errors import SymgradError
@@ -51,7 +51,17 @@ class Rule:
     the pattern alone does not say how (used by the test that walks the tables).
     """
 
-    __slots__ = ("name", "pattern", "result", "when", "only", "exact", "why", "example", "_variants")
+    __slots__ = (
+        "name",
+        "pattern",
+        "result",
+        "when",
+        "only",
+        "exact",
+        "why",
+        "example",
+        "_variants",
+    )
 
     def __init__(
         self,
@@ -201,6 +211,7 @@ class Run:
     log: list[Rewrite] = field(default_factory=list)
     final: dict[Expr, Expr] = field(default_factory=dict)
     tags: dict[Expr, str] = field(default_factory=dict)
+    changed: set[Expr] = field(default_factory=set)  # by more than a change of form
     exhausted: int = 0  # nodes that ran out of fuel: 0 unless a rule is wrong
 
     def _cycle(self, n: Expr) -> None:
@@ -233,6 +244,8 @@ class Run:
                     f"rule {bound.rule.name!r} of {table.stage} turns {n!r} into {after!r}: "
                     f"{show(n.shape)} {n.dtype} is not {show(after.shape)} {after.dtype}"
                 )
+            if table.stage != "canonicalise":
+                self.changed.add(n)
             if not table.quiet:
                 self.log.append(Rewrite(bound.rule.name, table.stage, n, after, n.where))
             return after
@@ -240,7 +253,7 @@ class Run:
 
     def rewrite(self, root: Expr) -> Expr:
         """The normal form of one expression; a stack instead of recursion."""
-        final = self.final
+        final, changed = self.final, self.changed
         if root in final:
             return final[root]
         became: dict[Expr, Expr] = {}  # replaced by a rule, whose result is not final yet
@@ -256,6 +269,8 @@ class Run:
             if after is not None:
                 if after in final:
                     final[n] = final[after]
+                    if after in changed:
+                        changed.add(n)
                     stack.pop()
                 elif n in active:  # what replaces it contains it: a cycle of rules
                     self._cycle(n)
@@ -272,11 +287,17 @@ class Run:
                     fuel.setdefault(a, left)
                 stack.extend(reversed(pending))
                 continue
+            if changed and any(a in changed for a in n.args):
+                changed.add(n)
             left = fuel[n]
             current = n.with_args([final[a] for a in n.args])
             if current is not n:
+                if n in changed:
+                    changed.add(current)
                 if current in final:
                     final[n] = final[current]
+                    if current in changed:
+                        changed.add(n)
                     stack.pop()
                     continue
                 if current in became:  # being rewritten further down: a cycle of rules
@@ -292,7 +313,7 @@ class Run:
                 final[current] = final[n] = current
                 stack.pop()
                 continue
-            if (after in became and after not in final) or after is n:  # back where it came from: a cycle of rules
+            if after is n or (after in became and after not in final):  # a cycle of rules
                 self._cycle(n)
                 final[current] = final[n] = current
                 stack.pop()
@@ -308,6 +329,40 @@ def rewrite(outputs: Sequence[Expr], rules: RuleSet) -> tuple[list[Expr], list[R
     """The outputs in the normal form of the rules, and the log."""
     run = Run(rules, count_uses(outputs))
     return [run.rewrite(e) for e in outputs], run.log
+
+
+def rewrite_where_needed(
+    outputs: Sequence[Expr], rules: RuleSet
+) -> tuple[list[Expr], list[Rewrite]]:
+    """The same, but what was only brought into another form stays the node it was."""
+    run = Run(rules)
+    new = [run.rewrite(e) for e in outputs]
+    back: dict[Expr, Expr] = {}
+    for n, final in run.final.items():
+        if n is not final and n not in run.changed:
+            back.setdefault(final, n)
+    return substitute(new, back), run.log
+
+
+def substitute(outputs: Sequence[Expr], new: Mapping[Any, Expr]) -> list[Expr]:
+    """The outputs with nodes replaced; operands of a replacement are left alone."""
+    if not new:
+        return list(outputs)
+    made: dict[Expr, Expr] = dict(new)
+    for root in outputs:
+        stack = [root]
+        while stack:
+            n = stack[-1]
+            if n in made:
+                stack.pop()
+                continue
+            pending = [a for a in n.args if a not in made]
+            if pending:
+                stack.extend(pending)
+                continue
+            made[n] = n.with_args([made[a] for a in n.args])
+            stack.pop()
+    return [made[e] for e in outputs]
 
 
 def count_uses(outputs: Sequence[Expr]) -> dict[Expr, int]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, B002 - a table: one rule per line
 """Factor: the order of products, the place of sums, no transposed copies.
 
 In: normal forms with all derivatives taken. Out: contractions of one or two operands, in the order
@@ -115,7 +116,9 @@ def _follow(
         every = set(a[0]) | set(b[0])
         cost += multiplications(every, extents)
         later = set(out).union(*(labels for labels, _ in left)) if left else set(out)
-        kept = tuple(out) if not left else tuple(k for k in dict.fromkeys(a[0] + b[0]) if k in later)
+        kept = (
+            tuple(out) if not left else tuple(k for k in dict.fromkeys(a[0] + b[0]) if k in later)
+        )
         made = Contract.of([a[0], b[0]], kept, a[1], b[1]) if build else a[1]
         left.append((kept, made))
     return cost, left[0][1]
@@ -153,7 +156,7 @@ def sum_inside(n: Expr, run: Run) -> Expr | None:
 def broadcast_product(n: Expr) -> Expr | None:
     """sum(spread(a) * spread(b)) -> a @ b, where the product would be larger than both."""
     assert isinstance(n, Contract)
-    factors = []
+    factors: list[Operand] = []
     pending = [n.args[0]]
     while pending:
         f = pending.pop()
@@ -183,11 +186,11 @@ def transposed_product(n: Expr, run: Run) -> Expr | None:
 
 # fmt: off
 TABLE = Table("factor", [
-    Rule("broadcast product", node("n", "sum"), broadcast_product, only=lambda t: t[1:] == ("mul",)),     # sum_k b(a_ik) b(b_kj) -> a @ b
+    Rule("broadcast product", node("n", "sum"), broadcast_product, only=lambda t: t[1:] == ("mul",)),  # sum_k b(a_ik) b(b_kj) -> a @ b
     Rule("sum inside product", node("n", "sum"), lambda n, run: sum_inside(n, run), only=lambda t: t[1:] == ("contract",)),  # sum_j x_ik w_kj -> x_ik (sum_j w_kj)
-    Rule("sum first", node("n", "contract"), sum_first),                              # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
-    Rule("order of products", node("n", "contract"), order_products),                 # (A B) v -> A (B v)
+    Rule("sum first", node("n", "contract"), sum_first),  # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
+    Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
     Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
-         only=lambda t: t[1:] == ("contract",)),                                      # (A B)^T -> contraction written transposed
+         only=lambda t: t[1:] == ("contract",)),  # (A B)^T -> contraction written transposed
 ])
 # fmt: on

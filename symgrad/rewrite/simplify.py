@@ -1,3 +1,4 @@
+# ruff: noqa: E501, B002 - a table: one rule per line
 """Simplify: algebra that shrinks derivative graphs, so that softmax with cross-entropy ends at p - y.
 
 In: stable graphs, usually a gradient. Out: fewer operations on the same numbers. Only steps that
@@ -56,9 +57,7 @@ def softmax_along(p: Expr, S: Expr) -> bool:
     e, s = p.args
     B = s if s.shape else None
     s = s.args[0] if s.shape and tag(s) == "view" else s
-    return (
-        tag(s) == "sum" and s.args[0] is e and s.attrs[1] == S.attrs[1] and aligned(s, B)
-    )
+    return tag(s) == "sum" and s.args[0] is e and s.attrs[1] == S.attrs[1] and aligned(s, B)
 
 
 def classes_along(e: Expr, S: Expr) -> bool:
@@ -103,51 +102,51 @@ def finite_scalar(u: Expr) -> bool:
 # fmt: off
 TABLE = Table("simplify", [
     # common factors
-    Rule("twice", x + x, 2 * x),                                                      # x + x -> 2 x
-    Rule("common factor of sum", x * y + x * z, x * (y + z)),                         # x y + x z -> x (y + z)
-    Rule("common factor of difference", x * y - x * z, x * (y - z)),                  # x y - x z -> x (y - z)
-    Rule("common denominator of sum", x / z + y / z, (x + y) / z, lambda x, y: same_shape(x, y)),          # x/z + y/z -> (x + y)/z
-    Rule("common denominator of difference", x / z - y / z, (x - y) / z, lambda x, y: same_shape(x, y)),   # x/z - y/z -> (x - y)/z
+    Rule("twice", x + x, 2 * x),  # x + x -> 2 x
+    Rule("common factor of sum", x * y + x * z, x * (y + z)),  # x y + x z -> x (y + z)
+    Rule("common factor of difference", x * y - x * z, x * (y - z)),  # x y - x z -> x (y - z)
+    Rule("common denominator of sum", x / z + y / z, (x + y) / z, lambda x, y: same_shape(x, y)),  # x/z + y/z -> (x + y)/z
+    Rule("common denominator of difference", x / z - y / z, (x - y) / z, lambda x, y: same_shape(x, y)),  # x/z - y/z -> (x - y)/z
     Rule("spread denominator of sum", x / spread(y) + spread(z / y), (x + spread(z)) / spread(y),
-         lambda x: array(x)),                                                         # x/b(s) + b(t/s) -> (x + b(t))/b(s)
+         lambda x: array(x)),  # x/b(s) + b(t/s) -> (x + b(t))/b(s)
     Rule("spread denominator of difference", x / spread(y) - spread(z / y), (x - spread(z)) / spread(y),
-         lambda x: array(x)),                                                         # x/b(s) - b(t/s) -> (x - b(t))/b(s)
+         lambda x: array(x)),  # x/b(s) - b(t/s) -> (x - b(t))/b(s)
     Rule("spread denominator of difference, turned", spread(z / y) - x / spread(y), (spread(z) - x) / spread(y),
-         lambda x: array(x)),                                                         # b(t/s) - x/b(s) -> (b(t) - x)/b(s)
+         lambda x: array(x)),  # b(t/s) - x/b(s) -> (b(t) - x)/b(s)
     # a softmax appears
     Rule("exp times quotient", e * spread(g / y), spread(g) * (e / spread(y)),
-         lambda e, y, B: is_total_of(y, e, B)),                                       # e b(g/s) -> b(g) (e/b(s)), s = sum(e)
+         lambda e, y, B: is_total_of(y, e, B)),  # e b(g/s) -> b(g) (e/b(s)), s = sum(e)
     Rule("exp in a quotient", e * (x / spread(y)), x * (e / spread(y)),
-         lambda e, y, B: is_total_of(y, e, B)),                                       # e (x/b(s)) -> x (e/b(s))
+         lambda e, y, B: is_total_of(y, e, B)),  # e (x/b(s)) -> x (e/b(s))
     Rule("product over a sum", (e * x) / spread(y), x * (e / spread(y)),
-         lambda e, y, B: is_total_of(y, e, B)),                                       # (e x)/b(s) -> x (e/b(s))
+         lambda e, y, B: is_total_of(y, e, B)),  # (e x)/b(s) -> x (e/b(s))
     # quotients by positive quantities
     Rule("times quotient by itself", p * (x / p), x, lambda p: is_probability(p),
-         exact=False, why="an underflowed p made this NaN"),                          # p (x/p) -> x
+         exact=False, why="an underflowed p made this NaN"),  # p (x/p) -> x
     Rule("product over itself", (p * x) / p, x, lambda p: is_probability(p),
-         exact=False, why="an underflowed p made this NaN"),                          # (p x)/p -> x
+         exact=False, why="an underflowed p made this NaN"),  # (p x)/p -> x
     Rule("one of itself", p / p, 1, lambda p: is_probability(p),
-         exact=False, why="an underflowed p made this NaN"),                          # p/p -> 1
+         exact=False, why="an underflowed p made this NaN"),  # p/p -> 1
     Rule("times sum of quotients", p * (x + y / p), p * x + y, lambda p: is_probability(p),
-         exact=False, why="an underflowed p made this NaN"),                          # p (x + y/p) -> p x + y
+         exact=False, why="an underflowed p made this NaN"),  # p (x + y/p) -> p x + y
     Rule("times difference of quotients", p * (y / p - x), y - p * x, lambda p: is_probability(p),
-         exact=False, why="an underflowed p made this NaN"),                          # p (y/p - x) -> y - p x
-    Rule("exp back and forth", exp(x) * exp(-x), 1),                                  # exp x exp -x -> 1
+         exact=False, why="an underflowed p made this NaN"),  # p (y/p - x) -> y - p x
+    Rule("exp back and forth", exp(x) * exp(-x), 1),  # exp x exp -x -> 1
     # sums that are known
     Rule("sum of softmax", total(p), 1, lambda p, S: softmax_along(p, S),
-         exact=False, why="one up to rounding"),                                      # sum(softmax z) -> 1
+         exact=False, why="one up to rounding"),  # sum(softmax z) -> 1
     Rule("sum of one-hot", total(p), 1, lambda p, S: classes_along(p, S),
-         exact=False, why="holds for labels among the classes, which calls check"),   # sum(one_hot y) -> 1
+         exact=False, why="holds for labels among the classes, which calls check"),  # sum(one_hot y) -> 1
     Rule("sum of deviations", total(x - spread(t)), 0, mean_of,
-         exact=False, why="zero up to rounding"),                                     # sum(x - mean x) -> 0
-    Rule("finite times 0", 0 * u, 0, finite_scalar),                                  # 0 * (c/n) -> 0
+         exact=False, why="zero up to rounding"),  # sum(x - mean x) -> 0
+    Rule("finite times 0", 0 * u, 0, finite_scalar),  # 0 * (c/n) -> 0
 ])
 
 FINISH = Table("finish", [
-    Rule("gradient taken", stop_gradient(x), x),                                      # stop_gradient(x) -> x
+    Rule("gradient taken", stop_gradient(x), x),  # stop_gradient(x) -> x
     Rule("derivative taken", node("n", "custom"), lambda n: n.args[0] if isinstance(n, Custom) else None),  # custom(v, ...) -> v
-    Rule("relu", maximum(0, x), apply("relu", x)),                                    # max(0, x) -> relu(x)
+    Rule("relu", maximum(0, x), apply("relu", x)),  # max(0, x) -> relu(x)
     Rule("binary cross-entropy, accurate", softplus(x) - x * y,
-         log1p(exp(-absolute(x))) + (apply("relu", x) - x * y)),                      # softplus(x) - x y -> (relu x - x y) + log1p(exp -|x|)
+         log1p(exp(-absolute(x))) + (apply("relu", x) - x * y)),  # softplus(x) - x y -> (relu x - x y) + log1p(exp -|x|)
 ])
 # fmt: on

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, B002 - a table: one rule per line
 """Stabilise: the formula of a textbook becomes one that is finite, and accurate, at every input.
 
 In: canonical graphs. Out: the same real functions, computed so that neither value nor derivative
@@ -247,93 +248,93 @@ def exponent(c: Expr) -> bool:
 TABLE = Table("stabilise", [
     # softmax and logsumexp
     Rule("softmax", exp(z) / spread(total(exp(z))), lambda z, S: softmax(z, S),
-         lambda z, S, B: aligned(S, B) and unshifted(z, S)),                          # exp z / sum(exp z) -> e / sum(e)
+         lambda z, S, B: aligned(S, B) and unshifted(z, S)),  # exp z / sum(exp z) -> e / sum(e)
     Rule("logsumexp", log(total(exp(z))), lambda z, S: log_sum_exp(z, S),
-         lambda z, S: unshifted(z, S)),                                               # log(sum(exp z)) -> m + log(sum(e))
-    Rule("log of scaled sum of exp", log(u * total(exp(z))), log(u) + log(total(exp(z)))),   # log(u sum(exp z)) -> log u + log(sum(exp z))
+         lambda z, S: unshifted(z, S)),  # log(sum(exp z)) -> m + log(sum(e))
+    Rule("log of scaled sum of exp", log(u * total(exp(z))), log(u) + log(total(exp(z)))),  # log(u sum(exp z)) -> log u + log(sum(exp z))
     Rule("log-softmax", z - spread(m + log(y)), (z - spread(m)) - spread(log(y)),
-         lambda z, m: is_peak(m, z)),                                                 # z - (m + log s) -> (z - m) - log s
+         lambda z, m: is_peak(m, z)),  # z - (m + log s) -> (z - m) - log s
     Rule("minus log-softmax", spread(m + log(y)) - z, (spread(m) - z) + spread(log(y)),
-         lambda z, m: is_peak(m, z)),                                                 # (m + log s) - z -> (m - z) + log s
+         lambda z, m: is_peak(m, z)),  # (m + log s) - z -> (m - z) + log s
     Rule("cross-entropy", (m + log(y)) - x, (m - x) + log(y), lambda m: is_peak(m)),  # (m + log s) - z_y -> (m - z_y) + log s
     Rule("log-likelihood", x - (m + log(y)), (x - m) - log(y), lambda m: is_peak(m)), # z_y - (m + log s) -> (z_y - m) - log s
     Rule("softmax from its log", exp(z - spread(log(total(exp(z))))), exp(z) / spread(total(exp(z))),
-         lambda S, B: aligned(S, B)),                                                 # exp(z - log(sum(exp z))) -> exp z / sum(exp z)
+         lambda S, B: aligned(S, B)),  # exp(z - log(sum(exp z))) -> exp z / sum(exp z)
     Rule("log of chosen", log(total(x * y)), log_of_chosen,
-         exact=False, why="holds for labels among the classes, which calls check"),   # log(sum(onehot p)) -> sum(onehot log p)
-    Rule("log of gathered", node("n", "log"), log_of_gathered, only=lambda t: t[1:] == ("gather",)),   # log(p[y]) -> (log p)[y]
+         exact=False, why="holds for labels among the classes, which calls check"),  # log(sum(onehot p)) -> sum(onehot log p)
+    Rule("log of gathered", node("n", "log"), log_of_gathered, only=lambda t: t[1:] == ("gather",)),  # log(p[y]) -> (log p)[y]
     # exp with exp
-    Rule("log of exp over", log(exp(x) / y), x - log(y)),                             # log(exp x / y) -> x - log y
-    Rule("log of times exp", log(exp(x) * y), x + log(y)),                            # log(exp x * y) -> x + log y
-    Rule("log of scaled quotient", log(u * (exp(x) / y)), log(u) + (x - log(y))),     # log(u exp x / y) -> log u + x - log y
-    Rule("1 over exp", 1 / exp(x), exp(-x)),                                          # 1 / exp x -> exp(-x)
-    Rule("exp over exp", exp(x) / exp(y), exp(x - y)),                                # exp x / exp y -> exp(x - y)
+    Rule("log of exp over", log(exp(x) / y), x - log(y)),  # log(exp x / y) -> x - log y
+    Rule("log of times exp", log(exp(x) * y), x + log(y)),  # log(exp x * y) -> x + log y
+    Rule("log of scaled quotient", log(u * (exp(x) / y)), log(u) + (x - log(y))),  # log(u exp x / y) -> log u + x - log y
+    Rule("1 over exp", 1 / exp(x), exp(-x)),  # 1 / exp x -> exp(-x)
+    Rule("exp over exp", exp(x) / exp(y), exp(x - y)),  # exp x / exp y -> exp(x - y)
     Rule("exp over spread exp", exp(x) / spread(exp(y)), exp(x - spread(y)), lambda B: B is not None),
-    Rule("over exp", x / exp(y), x * exp(-y), lambda x: tag(x) != "exp"),             # x / exp y -> x exp(-y)
-    Rule("exp times exp", exp(x) * exp(y), exp(x + y)),                               # exp x exp y -> exp(x + y)
+    Rule("over exp", x / exp(y), x * exp(-y), lambda x: tag(x) != "exp"),  # x / exp y -> x exp(-y)
+    Rule("exp times exp", exp(x) * exp(y), exp(x + y)),  # exp x exp y -> exp(x + y)
     Rule("exp times spread exp", exp(x) * spread(exp(y)), exp(x + spread(y)), lambda B: B is not None),
-    Rule("square of exp", square(exp(x)), exp(2 * x)),                                # exp(x)**2 -> exp(2 x)
-    Rule("power of exp", exp(x) ** c, exp(c * x), lambda c: exponent(c)),             # exp(x)**c -> exp(c x)
-    Rule("root of exp", sqrt(exp(x)), exp(0.5 * x)),                                  # sqrt(exp x) -> exp(x/2)
-    Rule("exp of log", exp(log(x)), x, lambda x: positive(x)),                        # exp(log x) -> x, x not negative
-    Rule("exp of -softplus", exp(-softplus(x)), sigmoid(-x)),                         # exp(-softplus x) -> sigmoid(-x)
+    Rule("square of exp", square(exp(x)), exp(2 * x)),  # exp(x)**2 -> exp(2 x)
+    Rule("power of exp", exp(x) ** c, exp(c * x), lambda c: exponent(c)),  # exp(x)**c -> exp(c x)
+    Rule("root of exp", sqrt(exp(x)), exp(0.5 * x)),  # sqrt(exp x) -> exp(x/2)
+    Rule("exp of log", exp(log(x)), x, lambda x: positive(x)),  # exp(log x) -> x, x not negative
+    Rule("exp of -softplus", exp(-softplus(x)), sigmoid(-x)),  # exp(-softplus x) -> sigmoid(-x)
     # sigmoid, tanh and their logarithms
-    Rule("sigmoid of exp", exp(x) / (1 + exp(x)), sigmoid(x)),                        # exp x / (1 + exp x) -> sigmoid(x)
+    Rule("sigmoid of exp", exp(x) / (1 + exp(x)), sigmoid(x)),  # exp x / (1 + exp x) -> sigmoid(x)
     Rule("slope of sigmoid", exp(x) / square(1 + exp(x)), sigmoid(x) * sigmoid(-x)),  # exp x / (1 + exp x)**2 -> s(x) s(-x)
-    Rule("softmax of two", exp(x) / (exp(x) + exp(y)), sigmoid(x - y)),               # exp x / (exp x + exp y) -> sigmoid(x - y)
-    Rule("tanh of exp", expm1(x) / (1 + exp(x)), tanh(0.5 * x)),                      # (exp 2x - 1) / (1 + exp 2x) -> tanh x
-    Rule("tanh of expm1", expm1(x) / (2 + expm1(x)), tanh(0.5 * x)),                  # expm1 2x / (2 + expm1 2x) -> tanh x
+    Rule("softmax of two", exp(x) / (exp(x) + exp(y)), sigmoid(x - y)),  # exp x / (exp x + exp y) -> sigmoid(x - y)
+    Rule("tanh of exp", expm1(x) / (1 + exp(x)), tanh(0.5 * x)),  # (exp 2x - 1) / (1 + exp 2x) -> tanh x
+    Rule("tanh of expm1", expm1(x) / (2 + expm1(x)), tanh(0.5 * x)),  # expm1 2x / (2 + expm1 2x) -> tanh x
     Rule("sigmoid", y / (1 + exp(x)), y * sigmoid(-x), lambda y: tag(y) not in ("exp", "expm1")),  # 1 / (1 + exp(-x)) -> sigmoid(x)
     Rule("spread sigmoid", y / spread(1 + exp(x)), y * spread(sigmoid(-x)), lambda B: B is not None),
-    Rule("sinh", exp(x) - exp(y), 2 * sinh(x), opposite),                             # exp x - exp -x -> 2 sinh x
-    Rule("cosh", exp(x) + exp(y), 2 * cosh(x), opposite),                             # exp x + exp -x -> 2 cosh x
-    Rule("tanh", sinh(x) / cosh(x), tanh(x)),                                         # sinh x / cosh x -> tanh x
-    Rule("exp over cosh", exp(x) / cosh(x), 2 * sigmoid(2 * x)),                      # exp x / cosh x -> 2 sigmoid(2x)
-    Rule("exp over cosh, negative", exp(-x) / cosh(x), 2 * sigmoid(-2 * x)),          # exp -x / cosh x -> 2 sigmoid(-2x)
-    Rule("tanh of sigmoid", -1 + 2 * sigmoid(x), tanh(0.5 * x)),                      # 2 sigmoid(2x) - 1 -> tanh x
-    Rule("minus tanh of sigmoid", 1 - 2 * sigmoid(x), -tanh(0.5 * x)),                # 1 - 2 sigmoid(2x) -> -tanh x
-    Rule("odds", sigmoid(x) / (1 - sigmoid(x)), exp(x)),                              # s / (1 - s) -> exp x
-    Rule("odds against", (1 - sigmoid(x)) / sigmoid(x), exp(-x)),                     # (1 - s) / s -> exp(-x)
-    Rule("log-sigmoid", log(sigmoid(x)), -softplus(-x)),                              # log s(x) -> -softplus(-x)
-    Rule("log of 1 minus sigmoid", log1p(-sigmoid(x)), -softplus(x)),                 # log(1 - s(x)) -> -softplus(x)
-    Rule("softplus", log1p(exp(x)), softplus(x)),                                     # log(1 + exp x) -> softplus(x)
-    Rule("logaddexp", log(exp(x) + exp(y)), apply("logaddexp", x, y)),                # log(exp x + exp y) -> logaddexp(x, y)
-    Rule("log of cosh", log(cosh(x)), x + (-LN2 + softplus(-2 * x))),                 # log(cosh x) -> x + softplus(-2x) - log 2
+    Rule("sinh", exp(x) - exp(y), 2 * sinh(x), opposite),  # exp x - exp -x -> 2 sinh x
+    Rule("cosh", exp(x) + exp(y), 2 * cosh(x), opposite),  # exp x + exp -x -> 2 cosh x
+    Rule("tanh", sinh(x) / cosh(x), tanh(x)),  # sinh x / cosh x -> tanh x
+    Rule("exp over cosh", exp(x) / cosh(x), 2 * sigmoid(2 * x)),  # exp x / cosh x -> 2 sigmoid(2x)
+    Rule("exp over cosh, negative", exp(-x) / cosh(x), 2 * sigmoid(-2 * x)),  # exp -x / cosh x -> 2 sigmoid(-2x)
+    Rule("tanh of sigmoid", -1 + 2 * sigmoid(x), tanh(0.5 * x)),  # 2 sigmoid(2x) - 1 -> tanh x
+    Rule("minus tanh of sigmoid", 1 - 2 * sigmoid(x), -tanh(0.5 * x)),  # 1 - 2 sigmoid(2x) -> -tanh x
+    Rule("odds", sigmoid(x) / (1 - sigmoid(x)), exp(x)),  # s / (1 - s) -> exp x
+    Rule("odds against", (1 - sigmoid(x)) / sigmoid(x), exp(-x)),  # (1 - s) / s -> exp(-x)
+    Rule("log-sigmoid", log(sigmoid(x)), -softplus(-x)),  # log s(x) -> -softplus(-x)
+    Rule("log of 1 minus sigmoid", log1p(-sigmoid(x)), -softplus(x)),  # log(1 - s(x)) -> -softplus(x)
+    Rule("softplus", log1p(exp(x)), softplus(x)),  # log(1 + exp x) -> softplus(x)
+    Rule("logaddexp", log(exp(x) + exp(y)), apply("logaddexp", x, y)),  # log(exp x + exp y) -> logaddexp(x, y)
+    Rule("log of cosh", log(cosh(x)), x + (-LN2 + softplus(-2 * x))),  # log(cosh x) -> x + softplus(-2x) - log 2
     Rule("log of scaled cosh", log(c * cosh(x)), log(c) + (x + (-LN2 + softplus(-2 * x)))),
-    Rule("log of 1 plus tanh", log1p(tanh(x)), LN2 - softplus(-2 * x)),               # log(1 + tanh x) -> log 2 - softplus(-2x)
-    Rule("log of 1 minus tanh", log1p(-tanh(x)), LN2 - softplus(2 * x)),              # log(1 - tanh x) -> log 2 - softplus(2x)
+    Rule("log of 1 plus tanh", log1p(tanh(x)), LN2 - softplus(-2 * x)),  # log(1 + tanh x) -> log 2 - softplus(-2x)
+    Rule("log of 1 minus tanh", log1p(-tanh(x)), LN2 - softplus(2 * x)),  # log(1 - tanh x) -> log 2 - softplus(2x)
     Rule("log of 1 minus tanh²", log1p(-square(tanh(x))), 2 * (LN2 - (x + softplus(-2 * x)))),  # log(1 - tanh² x)
-    Rule("log of 1 minus exp", log(-expm1(x)), apply("log1mexp", x)),                 # log(1 - exp x) -> log1mexp(x)
+    Rule("log of 1 minus exp", log(-expm1(x)), apply("log1mexp", x)),  # log(1 - exp x) -> log1mexp(x)
     Rule("log1p of -exp", log1p(-exp(x)), apply("log1mexp", x)),
-    Rule("softplus inverse", log(expm1(x)), x + apply("log1mexp", -x)),               # log(exp x - 1) -> x + log1mexp(-x)
+    Rule("softplus inverse", log(expm1(x)), x + apply("log1mexp", -x)),  # log(exp x - 1) -> x + log1mexp(-x)
     Rule("binary cross-entropy", y * softplus(x) + (1 - y) * softplus(z), softplus(z) - y * z,
-         lambda x, z: opposite(x, z)),                                                # y softplus(-z) + (1 - y) softplus(z) -> softplus(z) - y z
+         lambda x, z: opposite(x, z)),  # y softplus(-z) + (1 - y) softplus(z) -> softplus(z) - y z
     # cancellation near 0
-    Rule("log1p", log(1 + x), log1p(x)),                                              # log(1 + x) -> log1p(x)
-    Rule("log1p of negative", log(1 - x), log1p(-x)),                                 # log(1 - x) -> log1p(-x)
-    Rule("expm1", -1 + exp(x), expm1(x)),                                             # exp x - 1 -> expm1(x)
-    Rule("minus expm1", 1 - exp(x), -expm1(x)),                                       # 1 - exp x -> -expm1(x)
-    Rule("exp from expm1", 1 + expm1(x), exp(x)),                                     # 1 + expm1 x -> exp x
-    Rule("versine", 1 - cos(x), 2 * square(sin(0.5 * x))),                            # 1 - cos x -> 2 sin²(x/2)
-    Rule("root minus 1", -1 + sqrt(1 + x), x / (1 + sqrt(1 + x))),                    # sqrt(1 + x) - 1 -> x / (1 + sqrt(1 + x))
+    Rule("log1p", log(1 + x), log1p(x)),  # log(1 + x) -> log1p(x)
+    Rule("log1p of negative", log(1 - x), log1p(-x)),  # log(1 - x) -> log1p(-x)
+    Rule("expm1", -1 + exp(x), expm1(x)),  # exp x - 1 -> expm1(x)
+    Rule("minus expm1", 1 - exp(x), -expm1(x)),  # 1 - exp x -> -expm1(x)
+    Rule("exp from expm1", 1 + expm1(x), exp(x)),  # 1 + expm1 x -> exp x
+    Rule("versine", 1 - cos(x), 2 * square(sin(0.5 * x))),  # 1 - cos x -> 2 sin²(x/2)
+    Rule("root minus 1", -1 + sqrt(1 + x), x / (1 + sqrt(1 + x))),  # sqrt(1 + x) - 1 -> x / (1 + sqrt(1 + x))
     Rule("variance", u * total(square(x)) - square(u * total(x)), lambda u, x, S: variance(u, x, S),
-         lambda u, S: mean_factor(u, S)),                                             # E[x²] - E[x]² -> E[(x - E[x])²]
+         lambda u, S: mean_factor(u, S)),  # E[x²] - E[x]² -> E[(x - E[x])²]
     # overflow of squares and products
-    Rule("hypot", sqrt(square(x) + square(y)), apply("hypot", x, y)),                 # sqrt(x² + y²) -> hypot(x, y)
-    Rule("norm", sqrt(total(square(x))), lambda x, S: scaled_norm(x, S), lambda S: short(S)),   # sqrt(sum x²) -> r sqrt(sum (x/r)²)
+    Rule("hypot", sqrt(square(x) + square(y)), apply("hypot", x, y)),  # sqrt(x² + y²) -> hypot(x, y)
+    Rule("norm", sqrt(total(square(x))), lambda x, S: scaled_norm(x, S), lambda S: short(S)),  # sqrt(sum x²) -> r sqrt(sum (x/r)²)
     Rule("direction", x / absolute(x), sign(x),
-         exact=False, why="0 / 0 becomes 0"),                                         # x / |x| -> sign(x)
-    Rule("log of square", log(square(x)), 2 * log(absolute(x))),                      # log(x²) -> 2 log|x|
-    Rule("log of root", log(sqrt(x)), 0.5 * log(x)),                                  # log(sqrt x) -> log(x) / 2
-    Rule("log of reciprocal", log(1 / x), -log(x)),                                   # log(1/x) -> -log x
-    Rule("log of power", log(x ** c), c * log(x), lambda x: positive(x)),             # log(x**c) -> c log x, x not negative
-    Rule("log of product", node("n", "log"), log_of_product, only=lambda t: t[1:] == ("prod",)),   # log(prod x) -> sum(log x)
+         exact=False, why="0 / 0 becomes 0"),  # x / |x| -> sign(x)
+    Rule("log of square", log(square(x)), 2 * log(absolute(x))),  # log(x²) -> 2 log|x|
+    Rule("log of root", log(sqrt(x)), 0.5 * log(x)),  # log(sqrt x) -> log(x) / 2
+    Rule("log of reciprocal", log(1 / x), -log(x)),  # log(1/x) -> -log x
+    Rule("log of power", log(x ** c), c * log(x), lambda x: positive(x)),  # log(x**c) -> c log x, x not negative
+    Rule("log of product", node("n", "log"), log_of_product, only=lambda t: t[1:] == ("prod",)),  # log(prod x) -> sum(log x)
 ])
 
 # Before differentiation only: once derivatives are taken every stop_gradient is removed.
 MAXIMA = Table("stabilise", [
     Rule("softmax does not depend on its shift", exp(z) / spread(total(exp(z))),
-         lambda z, S: softmax(z.args[0], S), lambda z, S, B: behind(z, S, B)),        # max -> stop_gradient(max)
+         lambda z, S: softmax(z.args[0], S), lambda z, S, B: behind(z, S, B)),  # max -> stop_gradient(max)
     Rule("log-softmax does not depend on its shift", z - spread(log(total(exp(z)))), log_softmax_behind),
     Rule("logsumexp does not depend on its shift", m + log(total(exp(z))), log_sum_exp_behind),
 ])

@@ -41,12 +41,14 @@ def fold(n: Expr) -> Expr | None:
     count = math.prod(s for s in n.shape if isinstance(s, int))
     if count > LARGEST_FOLD:
         return None
-    if OPS[n.attrs[0]].numpy is None:
+    numpy = OPS[n.attrs[0]].numpy
+    if numpy is None:
         return OPS[n.attrs[0]].expand(*n.args)
     arguments = [a.value for a in n.args if isinstance(a, Constant)]
     with np.errstate(all="ignore"):
-        value = OPS[n.attrs[0]].numpy(*arguments)
-    return Constant.of(np.broadcast_to(np.asarray(value, n.dtype), n.shape))
+        value = numpy(*arguments)
+    shape = tuple(s for s in n.shape if isinstance(s, int))
+    return Constant.of(np.broadcast_to(np.asarray(value, n.dtype), shape))
 
 
 def uniform(n: Expr) -> Expr | None:
@@ -163,7 +165,7 @@ def normal_contract(n: Expr) -> Expr | None:
         product = _elementwise(core, labels, tuple(extents[k] for k in labels))
         core, changed = [(labels, product)], True
     if len(core) == 1:  # a sum keeps the order of the axes, a view permutes them
-        (labels, arg), = core
+        ((labels, arg),) = core
         ordered = tuple(k for k in labels if k in kept)
         if ordered == labels and ordered == n.out and not scalars and not counted and not loose:
             return arg if arg is not n else None
@@ -207,9 +209,7 @@ def _elementwise(
     return result
 
 
-def _times(
-    scalars: Sequence[Expr], counted: Sequence[Size], made: Expr | None, n: Expr
-) -> Expr:
+def _times(scalars: Sequence[Expr], counted: Sequence[Size], made: Expr | None, n: Expr) -> Expr:
     """The product of scalars and sizes with `made`."""
     factors = [*scalars]
     constant = 1
@@ -344,9 +344,7 @@ def normal_reindex(n: Expr) -> Expr | None:
     """The identity is its operand; an index map of an index map is one when nothing is filled."""
     assert isinstance(n, Reindex)
     x = n.args[0]
-    if n.shape == x.shape and all(
-        m == (0, ((k, 1),), 1) for k, m in enumerate(n.maps)
-    ):
+    if n.shape == x.shape and all(m == (0, ((k, 1),), 1) for k, m in enumerate(n.maps)):
         return x
     if isinstance(x, Reindex) and all(n.inside(k) for k in range(x.ndim)):
         maps = []
