@@ -16,6 +16,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class Store(MutableMapping[str, Array]):
         self.seed = int(seed) & (2**64 - 1)
         self.epoch = 0  # passes over data begun: each is shuffled in its own order
         self.slots: dict[str, Slot] = {}
+        self.lock: Any = None  # held by native code while it runs; set by the first that does
         self.rng = aligned(4, "int32")  # seed low, high, step low, high: native code counts it up
         self.rng[:2] = np.array([self.seed], np.uint64).view(np.int32)
 
@@ -141,14 +143,20 @@ class Store(MutableMapping[str, Array]):
 
     def snapshot(self) -> dict[str, Array]:
         """A copy of all memory, to go back to with `restore`."""
-        saved = {name: slot.memory.copy() for name, slot in self.slots.items()}
-        saved[RNG] = self.rng.copy()
+        with self.quiet():
+            saved = {name: slot.memory.copy() for name, slot in self.slots.items()}
+            saved[RNG] = self.rng.copy()
         return saved
 
     def restore(self, saved: Mapping[str, Array]) -> None:
-        for name, slot in self.slots.items():
-            slot.memory[:] = saved[name]
-        self.rng[:] = saved[RNG]
+        with self.quiet():
+            for name, slot in self.slots.items():
+                slot.memory[:] = saved[name]
+            self.rng[:] = saved[RNG]
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """While no native code runs on this memory, in whatever thread."""
+        return nullcontext() if self.lock is None else self.lock
 
     # -- what users see ----------------------------------------------------------------------
     def _slot(self, key: str | Parameter) -> Slot:
@@ -160,11 +168,15 @@ class Store(MutableMapping[str, Array]):
         return slot
 
     def __getitem__(self, key: str | Parameter) -> Array:
-        return self._slot(key).read()
+        slot = self._slot(key)
+        with self.quiet():
+            return slot.read()
 
     def __setitem__(self, key: str | Parameter, value: Any) -> None:
         slot = self._slot(key)
-        slot.write(converted(value, slot.parameter))
+        array = converted(value, slot.parameter)
+        with self.quiet():
+            slot.write(array)
 
     def __delitem__(self, key: str | Parameter) -> None:
         raise TypeError("parameters cannot be deleted from a state: compiled code uses them")
@@ -238,9 +250,10 @@ def save(path: str | os.PathLike[str], state: Store) -> None:
     """Write a state to a safetensors file, whole or not at all."""
     from safetensors.numpy import save as serialise
 
-    arrays = {name: slot.read() for name, slot in state.slots.items()}
+    with state.quiet():
+        arrays = {name: slot.read() for name, slot in state.slots.items()}
+        arrays[RNG] = state.rng.copy()
     kept = [name for name, slot in state.slots.items() if isinstance(slot.parameter, State)]
-    arrays[RNG] = state.rng.copy()
     metadata = {
         "format": "symgrad",
         "version": FORMAT,
@@ -288,10 +301,12 @@ def load(path: str | os.PathLike[str], state: Store, strict: bool = True) -> Non
     if problems:
         more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
         raise StateError(f"{path} does not fit this model: {'; '.join(problems[:5])}{more}")
-    for name, array in fitting.items():
-        state.slots[name].write(array)
+    with state.quiet():
+        for name, array in fitting.items():
+            state.slots[name].write(array)
+        if rng is not None:
+            state.rng[:] = rng
     if rng is not None:
-        state.rng[:] = rng
         state.seed = int(metadata.get("seed", state.seed))
         state.epoch = int(metadata.get("epoch", state.epoch))
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from symgrad import dtypes
+from symgrad import dtypes, source
 from symgrad.errors import InputError
 from symgrad.node import Expr
-from symgrad.sizes import Dim, show
+from symgrad.sizes import Dim, Size, show
+from symgrad.sizes import value as size_now
 
 Array = np.ndarray[Any, Any]
 
@@ -138,13 +139,17 @@ def _shape_error(leaf: Expr, array: Array) -> InputError:
 
 
 def check_domains(
-    domains: Mapping[Expr, tuple[int, int]], inputs: Sequence[Expr], arrays: Sequence[Array]
+    domains: Mapping[Expr, tuple[int, Size, Expr]],
+    inputs: Sequence[Expr],
+    arrays: Sequence[Array],
+    sizes: Mapping[str, int],
 ) -> None:
     """Labels and indices within the range in which they are used."""
     for leaf, array in zip(inputs, arrays):
         if leaf not in domains or not array.size:
             continue
-        low, high = domains[leaf]
+        low, limit, node = domains[leaf]
+        high = size_now(limit, dict(sizes)) - 1
         least, most = int(array.min()), int(array.max())
         if least < low or most > high:
             bad = least if least < low else most
@@ -152,5 +157,5 @@ def check_domains(
             where = f"[{', '.join(map(str, at))}]" if at else ""
             raise InputError(
                 f"input {leaf.name!r}{where} is {bad}: as a label or an index it must be in "
-                f"{low}..{high}"
+                f"{low}..{high}" + source.quote(node.where)
             )

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgrad.compile import arguments
+from symgrad.compile.shuffle import permutation
 from symgrad.errors import InputError
 from symgrad.node import Expr
 from symgrad.sizes import Dim, show
-from symgrad.state import generator
 
 if TYPE_CHECKING:
     from symgrad.compile.function import TrainStep
@@ -36,6 +36,7 @@ class Data:
     cut: list[bool]
     rows: int
     batch: int
+    size: str | None  # the run-time size that counts rows
 
     def bounds(self) -> list[tuple[int, int]]:
         """First and last row of every batch; the last may be smaller."""
@@ -54,34 +55,36 @@ def run(
     checked = check(step._leaves, data, batch_size)
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
         raise InputError(f"epochs must be a non-negative int, got {epochs!r}")
-    arguments.check_domains(step._domains, checked.leaves, checked.arrays)
+    domains = step._pipeline.domains
+    arguments.check_domains(domains, checked.leaves, checked.arrays, {})
     losses: list[float] = []
     with _bar(progress, epochs) as advance:
         for epoch in range(epochs):
-            losses.append(one(step, checked, shuffle))
+            step.means = one(step, checked, shuffle)
+            losses.append(step.means["loss"])
             advance(losses[-1])
             if callback is not None and callback(epoch, losses[-1]):
                 break
     return losses
 
 
-def one(step: TrainStep, data: Data, shuffle: bool) -> float:
-    """One pass."""
+def one(step: TrainStep, data: Data, shuffle: bool) -> dict[str, float]:
+    """One pass: the means of all scalar outputs."""
     store = step._store
-    order = None
-    if shuffle:
-        order = generator(store.seed, f"epoch {store.epoch}").permutation(data.rows)
+    epoch = store.epoch if shuffle else None
     store.epoch += 1
     native = getattr(step._backend, "epoch", None)
     if native is not None and step._options.check is None:
-        return float(native(data, order))
-    total = 0.0
+        return dict(native(data, store.seed, epoch))
+    order = None if epoch is None else permutation(data.rows, store.seed, epoch)
+    totals: dict[str, float] = {}
     for first, last in data.bounds():
-        rows = slice(first, last) if order is None else order[first:last]
+        rows: Any = slice(first, last) if order is None else order[first:last]
         batch = [a[rows] if cut else a for a, cut in zip(data.arrays, data.cut)]
-        sizes = arguments.measure(data.leaves, batch)
-        total += float(step._run(batch, sizes)["loss"]) * (last - first)
-    return total / data.rows
+        for name, value in step._run(batch, arguments.measure(data.leaves, batch)).items():
+            if not value.ndim and value.dtype.kind == "f":
+                totals[name] = totals.get(name, 0.0) + float(value) * (last - first)
+    return {name: total / data.rows for name, total in totals.items()}
 
 
 # -- checks ------------------------------------------------------------------------------------
@@ -102,10 +105,10 @@ def check(leaves: Sequence[Expr], data: Any, batch_size: Any) -> Data:
     cut = [_is_cut(leaf, array) for leaf, array in zip(leaves, arrays)]
     counts = {leaf.name: _samples(leaf, array) for leaf, array, c in zip(leaves, arrays, cut) if c}
     if not counts:
-        if leaves and all(leaf.ndim for leaf in leaves):
-            rows = int(arrays[0].shape[0])  # the data are one batch, whole
-            _check_batch(leaves, cut, rows, rows)
-            return Data(leaves, arrays, cut, rows, rows)
+        lengths = {a.shape[0] if a.ndim else 0 for a in arrays}
+        if len(lengths) == 1 and 0 not in lengths:  # the data are one batch, whole
+            rows = int(arrays[0].shape[0])
+            return Data(leaves, arrays, [True] * len(arrays), rows, rows, None)
         raise InputError("data: no array has a row for every sample")
     first = next(iter(counts))
     for name, count in counts.items():
@@ -116,7 +119,9 @@ def check(leaves: Sequence[Expr], data: Any, batch_size: Any) -> Data:
     if counts[first] == 0:
         raise InputError("data: there are no samples")
     _check_batch(leaves, cut, int(batch_size), counts[first])
-    return Data(leaves, arrays, cut, counts[first], min(int(batch_size), counts[first]))
+    leads = [leaf.shape[0] for leaf, c in zip(leaves, cut) if c]
+    size = next((s.name for s in leads if isinstance(s, Dim)), None)
+    return Data(leaves, arrays, cut, counts[first], min(int(batch_size), counts[first]), size)
 
 
 def _is_cut(leaf: Expr, array: Array) -> bool:

@@ -50,14 +50,10 @@ class Function:
         return self._form.build(self._run(arrays, sizes))
 
     def _run(self, arrays: list[Array], sizes: dict[str, int]) -> dict[str, Array]:
-        arguments.check_domains(self._domains, self._leaves, arrays)
+        arguments.check_domains(self._pipeline.domains, self._leaves, arrays, sizes)
         if self._options.check == "finite":
             return finite.call(self._pipeline, self._backend, self._store, arrays, sizes)
         return self._backend.call(arrays, sizes)
-
-    @property
-    def _domains(self) -> Any:
-        return self._backend.domains
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -84,7 +80,7 @@ class Function:
         """Kernels, work, memory: what the compiled code consists of."""
         from symgrad.compile.report import report
 
-        return report(self._pipeline)
+        return report(self._pipeline, self._backend)
 
     def __repr__(self) -> str:
         outputs = ", ".join(self._request.graph.outputs)
@@ -103,6 +99,7 @@ class TrainStep(Function):
         self, request: Request, form: Form, store: Store, chosen: Options, optimizer: Any
     ) -> None:
         self._optimizer = optimizer
+        self.means: dict[str, float] = {}  # of every scalar output, over the last pass of `run`
         self._rate: State | None = getattr(optimizer, "lr_state", None)
         super().__init__(request, form, store, chosen)
 

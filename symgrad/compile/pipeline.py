@@ -101,7 +101,7 @@ class Pipeline:
         from symgrad.grad import grad
 
         before = self.expression
-        outputs = dict(zip(before.outputs, self._rewrite([*before.outputs.values()])))
+        outputs = dict(zip(before.outputs, self._prepare([*before.outputs.values()])))
         targets = list(self.request.gradients.values())
         gradients = dict(zip(self.request.gradients, grad(outputs["loss"], targets)))
         updates = dict(zip(before.updates, substitute([*before.updates.values()], gradients)))
@@ -109,14 +109,22 @@ class Pipeline:
         return Graph(before.inputs, outputs, updates)
 
     def _rewrite(self, roots: list[Expr]) -> list[Expr]:
-        from symgrad.rewrite import rewrite
+        from symgrad import rewrite
 
-        new, log = rewrite(roots)
+        return self._logged(rewrite.run(roots))
+
+    def _prepare(self, roots: list[Expr]) -> list[Expr]:
+        from symgrad import rewrite
+
+        return self._logged(rewrite.prepare(roots))
+
+    def _logged(self, result: tuple[list[Expr], list[Any]]) -> list[Expr]:
+        new, log = result
         self.log += log
         if debug_level() >= 5:
             for entry in log:
                 print(entry, file=sys.stderr)
-        return list(new)
+        return new
 
     def _schedule(self) -> Schedule:
         from symgrad.schedule import schedule
@@ -147,6 +155,13 @@ class Pipeline:
 
             return show_program(self.schedule.program)
         return self.llvm if name == "llvm" else self.assembly
+
+    @cached_property
+    def domains(self) -> dict[Any, Any]:
+        """The range of every input used as labels or indices: (low, high, the node)."""
+        from symgrad.ops.indexing import domains
+
+        return dict(domains(self.request.graph.roots))
 
     def _gradients(self) -> dict[Parameter, Expr]:
         _ = self.gradient

@@ -49,7 +49,7 @@ def training(
         if name == "loss":
             raise InputError('outputs: "loss" is the loss itself, give this one another name')
         results[name] = expression(value, f"output {name!r}")
-    moved: dict[Parameter, Expr] = {**updates_of(*results.values())}
+    moved: dict[Parameter, Expr] = dict(updates_of(*results.values()).items())
     trained = trainable(loss, parameters)
     settle(Graph(_inputs([*results.values(), *moved.values()]), results, moved), taken)
     gradients: dict[Expr, Parameter] = {

@@ -59,7 +59,8 @@ class Layout:
         """The plain array that memory in this layout holds (a copy)."""
         stored = memory.reshape(self.stored(shape, lanes))
         if self.lane is None:
-            return np.ascontiguousarray(stored.transpose(np.argsort(self.order)))
+            plain = stored.transpose(np.argsort(self.order))
+            return np.ascontiguousarray(plain).reshape(shape)  # NumPy makes 0-d arrays 1-d
         rank = len(shape)
         position = {axis: i for i, axis in enumerate(self.order)}
         axes: list[int] = []

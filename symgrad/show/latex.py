@@ -237,8 +237,9 @@ def _joined(args: Sequence[Piece], sign: str) -> str:
 def _contract(node: Contract, args: Sequence[Piece]) -> Piece:
     kind = pieces.meaning(node)
     if isinstance(kind, pieces.Product):
-        a = _turned(args[0], kind.left_transposed or _is_row(node))
-        return Piece(f"{a} {_turned(args[1], kind.right_transposed)}", MUL)
+        left, right = (1, 0) if kind.swapped else (0, 1)
+        a = _turned(args[left], kind.left_transposed or node.args[left].ndim == 1)
+        return Piece(f"{a} {_turned(args[right], kind.right_transposed)}", MUL)
     if isinstance(kind, pieces.Dot):
         return Piece(f"{_turned(args[0], True)} {args[1].within(MUL, *BRACKETS)}", MUL)
     if isinstance(kind, pieces.Transpose):
@@ -254,11 +255,6 @@ def _contract(node: Contract, args: Sequence[Piece]) -> Piece:
 
 
 BULLET = r" \odot "
-
-
-def _is_row(node: Contract) -> bool:
-    """A vector in front of a matrix is a row."""
-    return node.args[0].ndim == 1
 
 
 def _turned(own: Piece, transposed: bool) -> str:

@@ -96,10 +96,12 @@ def transparent(node: Expr) -> bool:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product of the last axes, `a @ b`, either side possibly transposed."""
+    """A matrix product of the last axes, `a @ b`, either side possibly transposed; `swapped` when
+    the left factor is the second operand."""
 
     left_transposed: bool
     right_transposed: bool
+    swapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,12 @@ def meaning(node: Expr) -> Meaning | None:
         axes = tuple(i for i, k in enumerate(ins[0]) if k not in out)
         return Sum(axes, not out)
     if len(ins) == 2 and len(summed) == 1:
-        return _product(ins[0], ins[1], out, summed[0])
+        straight = _product(ins[0], ins[1], out, summed[0])
+        if isinstance(straight, Product):
+            return straight
+        turned = _product(ins[1], ins[0], out, summed[0])
+        if isinstance(turned, Product):
+            return Product(turned.left_transposed, turned.right_transposed, swapped=True)
     return Einsum()
 
 

@@ -32,14 +32,14 @@ from symgrad.show import pieces
 from symgrad.show.pieces import Piece
 from symgrad.sizes import show
 
-OR, AND, NOT, COMPARE, ADD, MUL, NEG, POW, ATOM = 10, 20, 30, 40, 50, 60, 70, 80, 100
+OR, AND, NOT, COMPARE, ADD, DIV, MUL, NEG, POW, ATOM = 10, 20, 30, 40, 50, 59, 60, 70, 80, 100
 INFIX = {
     "add": ("+", ADD),
     "sub": ("-", ADD),
     "mul": ("*", MUL),
-    "div": ("/", MUL),
-    "floor_divide": ("//", MUL),
-    "mod": ("%", MUL),
+    "div": ("/", DIV),
+    "floor_divide": ("//", DIV),
+    "mod": ("%", DIV),
     "less": ("<", COMPARE),
     "less_equal": ("<=", COMPARE),
     "greater": (">", COMPARE),
@@ -170,9 +170,10 @@ def _map(node: Map, args: Sequence[Piece]) -> Piece:
 def _infix(sign: str, level: int, a: Piece, b: Piece) -> Piece:
     if sign == "+" and b.text.startswith("-") and b.level == NEG:
         sign, b = "-", Piece(b.text[1:], NEG)
-    left = a.within(level + (1 if level == COMPARE else 0))
+    left = a.within({COMPARE: COMPARE + 1, MUL: DIV}.get(level, level))
     tight = sign in ("-", "/", "//", "%") or level == COMPARE
-    return Piece(f"{left} {sign} {b.within(level + 1 if tight else level)}", level)
+    right = b.within(MUL + 1 if level == DIV else level + 1 if tight else level)
+    return Piece(f"{left} {sign} {right}", level)
 
 
 # -- contractions, indices --------------------------------------------------------------------
@@ -181,8 +182,9 @@ def _infix(sign: str, level: int, a: Piece, b: Piece) -> Piece:
 def _contract(node: Contract, args: Sequence[Piece]) -> Piece:
     kind = pieces.meaning(node)
     if isinstance(kind, pieces.Product):
-        a = _turned(node.args[0], args[0], kind.left_transposed)
-        b = _turned(node.args[1], args[1], kind.right_transposed)
+        left, right = (1, 0) if kind.swapped else (0, 1)
+        a = _turned(node.args[left], args[left], kind.left_transposed)
+        b = _turned(node.args[right], args[right], kind.right_transposed)
         return Piece(f"{a.within(MUL)} @ {b.within(MUL + 1)}", MUL)
     if isinstance(kind, pieces.Dot):
         return Piece(f"{args[0].within(MUL)} @ {args[1].within(MUL + 1)}", MUL)

@@ -1,0 +1,133 @@
+"""`step.report()`: what the compiled code consists of, and how much memory it takes.
+
+In: a pipeline and what runs it. Out: text. The facts are kept beside the object in the cache, so
+that a report of a cached function compiles nothing.
+
+>>> print(step.report())
+12 kernels in 14 calls, 27.3 Mflop at batch 64, ...
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from symgrad import dtypes
+from symgrad.compile.graph import Graph
+from symgrad.node import Contract, Expr, Map, Reduce, ScatterAdd
+from symgrad.sizes import maximum
+
+if TYPE_CHECKING:
+    from symgrad.compile.backend import Backend
+    from symgrad.compile.pipeline import Pipeline
+
+
+def report(pipeline: Pipeline, backend: Backend) -> str:
+    """The report as text."""
+    native = getattr(backend, "native", backend)
+    if not hasattr(native, "code"):
+        return _interpreted(pipeline.rewritten)
+    return _text(native.code.report, native.code.cached)
+
+
+def facts(pipeline: Pipeline) -> dict[str, Any]:
+    """What a report says, as JSON."""
+    from codegen import memory
+
+    program, plan, graph = pipeline.schedule.program, pipeline.plan, pipeline.rewritten
+    calls: dict[str, int] = {}
+    for call in program.calls:
+        calls[call.kernel] = calls.get(call.kernel, 0) + 1
+    kernels = [
+        {
+            "name": kernel.name,
+            "calls": calls.get(kernel.name, 0),
+            "computes": kernel.comment,
+            "sources": list(kernel.sources),
+        }
+        for kernel in program.kernels
+    ]
+    size = {b.name: b.size * dtypes.ITEMSIZE[b.dtype] for b in program.buffers}
+    by_role: dict[str, int] = {}
+    for b in program.buffers:
+        if b.role != "arena":
+            by_role[b.role] = by_role.get(b.role, 0) + size[b.name]
+    return {
+        "target": f"{pipeline.target.cpu}, {program.lanes} lanes",
+        "kernels": kernels,
+        "calls": len(program.calls),
+        "flops": flops(graph),
+        "sizes": {name: dim.max for name, dim in graph.dims.items()},
+        "nodes": len(graph.nodes),
+        "arena": plan.size,
+        "roles": by_role,
+        "code": len(pipeline.object),
+        "layout": memory.report(plan),
+        "seconds": dict(pipeline.times),
+        "rewrites": len(pipeline.log),
+    }
+
+
+def flops(graph: Graph) -> int:
+    """Arithmetic operations of one call at the largest sizes: a multiplication and an addition
+    for every term of a product, one operation for every element of anything else."""
+    return sum(_flops(node) for node in graph.nodes)
+
+
+def _flops(node: Expr) -> int:
+    if isinstance(node, Contract):
+        if not node.summed and len(node.args) == 1:
+            return 0
+        terms = math.prod(maximum(s) for s in node.extents.values())
+        return terms * (len(node.args) - 1 + (1 if node.summed else 0))
+    if isinstance(node, (Reduce, ScatterAdd)):
+        return math.prod(map(maximum, node.args[0].shape))
+    return math.prod(map(maximum, node.shape)) if isinstance(node, Map) else 0
+
+
+def _text(known: Mapping[str, Any], cached: bool) -> str:
+    sizes = ", ".join(f"{name} {size}" for name, size in known["sizes"].items())
+    lines = [
+        f"{len(known['kernels'])} kernels in {known['calls']} calls for {known['target']}",
+        f"{_count(known['flops'])}flop a call" + (f" at {sizes}" if sizes else ""),
+        f"{known['nodes']} nodes after {known['rewrites']} rewrites, "
+        f"{_bytes(known['code'])} of code" + (" (from the cache)" if cached else ""),
+    ]
+    spent = {name: s for name, s in known["seconds"].items() if s >= 1e-4}
+    lines.append("compiled in " + ", ".join(f"{n} {s * 1e3:.1f} ms" for n, s in spent.items()))
+    roles = {"input": "inputs", "output": "outputs", "state": "parameters and states"}
+    held = [
+        f"{label} {_bytes(known['roles'][r])}" for r, label in roles.items() if r in known["roles"]
+    ]
+    total = known["arena"] + known["roles"].get("output", 0) + known["roles"].get("state", 0)
+    lines += [
+        f"memory: arena {_bytes(known['arena'])}" + "".join(f", {h}" for h in held),
+        f"peak {_bytes(total)} besides inputs and code",
+        "",
+        "kernels",
+    ]
+    for kernel in known["kernels"]:
+        times = f" x{kernel['calls']}" if kernel["calls"] != 1 else ""
+        lines.append(f"  {kernel['name']}{times}: {kernel['computes']}")
+        if kernel["sources"]:
+            lines.append(f"      from {', '.join(kernel['sources'])}")
+    return "\n".join([*lines, "", known["layout"]]) + "\n"
+
+
+def _interpreted(graph: Graph) -> str:
+    return f"{len(graph.nodes)} nodes, {_count(flops(graph))}flop a call, run by NumPy\n"
+
+
+def _count(number: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} "
+
+
+def _bytes(number: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f} {unit} ({number:,} bytes)"
+    return f"{number} bytes"
