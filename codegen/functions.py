@@ -165,7 +165,8 @@ def _fma(a: Array, b: Array, c: Array) -> Array:
 
 
 def _erf(a: Array) -> Array:
-    return np.frompyfunc(math.erf, 1, 1)(np.asarray(a)).astype(np.asarray(a).dtype)
+    x = np.asarray(a)
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x)).astype(x.dtype)
 
 
 def _philox(word: int) -> Callable[..., Array]:
