@@ -442,9 +442,11 @@ def _flat(nest: Nest, w: Writer, group: Group, layout: Layout) -> None:
         with w.vector(None if whole else size - b * w.lanes) as lane:
             w.flat, w.was_flat = b * w.lanes + lane, True
             at = tuple(Poly() for _ in first.shape)
+            values = []
             for n in group.nodes:
-                value = w.let(w.compute(n, at), "v")
-                w.bind(n, at, value)
+                values.append(w.let(w.compute(n, at), "v"))
+                w.bind(n, at, values[-1])
+            for n, value in zip(group.nodes, values):  # after all loads: results may take their place
                 nest.store(w, n, at, value)
             w.flat = None
 
