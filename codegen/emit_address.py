@@ -11,7 +11,7 @@ the loops it does not depend on, so that the innermost loop adds constants only.
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Sequence, Union
 
 from codegen.emit_builder import Builder, EmitError, Reg
 from codegen.loops import Poly, PolyLike
@@ -19,6 +19,7 @@ from codegen.loops import Poly, PolyLike
 # What a name is bound to: a known integer (a variable of an unrolled loop), a register, or a
 # register plus an integer (a copy of a partly unrolled loop).
 Binding = Union[int, Reg, tuple[Reg, int]]
+Term = tuple[tuple[Reg, ...], int]
 Terms = dict[tuple[Reg, ...], int]
 
 
@@ -33,14 +34,23 @@ class Place:
 
 
 class Sum:
-    """A polynomial over registers: a constant, the scalar terms, the terms that differ by lane."""
+    """A polynomial over registers: a constant, and products of registers times a factor, the
+    scalar ones and those that differ by lane."""
 
     __slots__ = ("constant", "scalars", "vectors")
 
-    def __init__(self) -> None:
-        self.constant = 0
+    def __init__(self, constant: int, terms: Sequence[Term]) -> None:
+        self.constant = constant
         self.scalars: Terms = {}
         self.vectors: Terms = {}
+        for regs, factor in terms:
+            if len(regs) > 1:
+                regs = tuple(sorted(regs, key=_by_depth))
+            kind = self.scalars
+            for reg in regs:
+                if reg.vec:
+                    kind = self.vectors
+            kind[regs] = kind.get(regs, 0) + factor
 
 
 class Addresses(Builder):
@@ -62,31 +72,37 @@ class Addresses(Builder):
 
     def normalise(self, poly: PolyLike) -> Sum:
         """The polynomial with its names replaced by what they are bound to."""
-        total = Sum()
-        if isinstance(poly, int):
-            total.constant = poly
-            return total
-        for monomial, factor in Poly.of(poly).terms:
-            if not monomial:
-                total.constant += factor
-                continue
-            for regs, c in self._products(monomial, factor):
-                if not regs:
-                    total.constant += c
-                    continue
-                if len(regs) > 1:
-                    regs = tuple(sorted(regs, key=_by_depth))
-                terms = total.scalars
-                for reg in regs:
-                    if reg.vec:
-                        terms = total.vectors
-                terms[regs] = terms.get(regs, 0) + c
-        return total
+        return Sum(*self._terms(Poly.of(poly)))
 
-    def _products(
-        self, monomial: tuple[str, ...], factor: int
-    ) -> list[tuple[tuple[Reg, ...], int]]:
-        products: list[tuple[tuple[Reg, ...], int]] = [((), factor)]
+    def _terms(self, poly: Poly) -> tuple[int, list[Term]]:
+        """The constant and the other terms, not yet collected. This is where emitting spends its
+        time, so the common case, a factor times one name, is on its own."""
+        constant = 0
+        terms: list[Term] = []
+        for monomial, factor in poly.terms:
+            if len(monomial) == 1:
+                bound = self.env.get(monomial[0])
+                if type(bound) is int:
+                    constant += factor * bound
+                elif type(bound) is Reg:
+                    terms.append(((self._wide(bound),), factor))
+                elif type(bound) is tuple:
+                    constant += factor * bound[1]
+                    terms.append(((bound[0],), factor))
+                else:
+                    self.binding(monomial[0])
+            elif not monomial:
+                constant += factor
+            else:
+                for regs, c in self._products(monomial, factor):
+                    if regs:
+                        terms.append((regs, c))
+                    else:
+                        constant += c
+        return constant, terms
+
+    def _products(self, monomial: tuple[str, ...], factor: int) -> list[Term]:
+        products: list[Term] = [((), factor)]
         for name in monomial:
             bound = self.binding(name)
             if isinstance(bound, int):
@@ -95,12 +111,9 @@ class Addresses(Builder):
                 reg = self._wide(bound)
                 products = [(regs + (reg,), c) for regs, c in products]
             else:
-                reg, offset = bound
-                products = [
-                    item
-                    for regs, c in products
-                    for item in ((regs + (reg,), c), (regs, c * offset))
-                ]
+                base, offset = bound
+                with_base = [(regs + (base,), c) for regs, c in products]
+                products = with_base + [(regs, c * offset) for regs, c in products]
         return products
 
     def _wide(self, reg: Reg) -> Reg:
@@ -115,6 +128,12 @@ class Addresses(Builder):
 
     def integer(self, poly: PolyLike) -> Reg | int:
         """A polynomial that is the same in all lanes: an int where it is known."""
+        if isinstance(poly, int):
+            return poly
+        if isinstance(poly, str):
+            bound = self.binding(poly)
+            if isinstance(bound, int):
+                return bound
         total = self.normalise(poly)
         if total.vectors:
             raise EmitError(f"{poly} must not differ by lane")
@@ -179,21 +198,39 @@ class Addresses(Builder):
     def _place(self, buffer: str, index: Poly) -> Place:
         if buffer not in self.pointers:
             raise EmitError(f"{buffer!r} is not a parameter of this kernel")
+        constant, terms = self._terms(index)
+        key = (buffer, *terms)
+        base = self.places.get(key)
+        if base is None:
+            base = self.places[key] = self._base_place(buffer, Sum(0, terms))
+        if not constant:
+            return base
+        dtype = self.pointers[buffer][1]
+        return Place(self.element(base.pointer, constant, dtype), base.kind)
+
+    def _base_place(self, buffer: str, total: Sum) -> Place:
+        """The place of a sum without a constant."""
         pointer, dtype = self.pointers[buffer]
-        total = self.normalise(index)
         by_depth: dict[int, Terms] = {}
         for regs, factor in total.scalars.items():
             by_depth.setdefault(regs[-1].depth, {})[regs] = factor
         for depth in sorted(by_depth):
             pointer = self.element(pointer, self._sum(by_depth[depth], 0, "int64"), dtype)
-        pointer = self.element(pointer, total.constant, dtype)
         if not total.vectors:
-            return Place(pointer, "one")
+            return Place(self._settled(pointer), "one")
         if self.lane is not None and len(total.vectors) == 1:
             (regs, factor), *_ = total.vectors.items()
             if factor == 1 and len(regs) == 1 and regs[0].ref == self.lane.ref:
-                return Place(pointer, "row")
+                return Place(self._settled(pointer), "row")
         return Place(self.element(pointer, self._sum(total.vectors, 0, "int64"), dtype), "each")
+
+    def _settled(self, pointer: Reg) -> Reg:
+        """The pointer as one value to LLVM. `freeze` costs nothing at run time, but hides from loop
+        strength reduction that every access around this pointer moves with the loop: that pass
+        would weigh each of them, a third of the compile time, and find nothing better."""
+        if not pointer.depth:
+            return pointer
+        return self.pure(f"freeze ptr {pointer.ref}", "ptr", False, pointer.depth)
 
 
 def _by_depth(reg: Reg) -> tuple[int, str]:

@@ -239,8 +239,9 @@ class Builder:
         if isinstance(index, int):
             if index == 0:
                 return pointer
-            text = f"getelementptr {kind}, ptr {pointer.ref}, i64 {index}"
-            return self.pure(text, "ptr", False, pointer.depth)
+            kinds = self.types[pointer.vec]["ptr"]
+            text = f"getelementptr {kind}, {kinds} {pointer.ref}, i64 {index}"
+            return self.pure(text, "ptr", pointer.vec, pointer.depth)
         text = f"getelementptr {kind}, ptr {pointer.ref}, {self.type_of(index)} {index.ref}"
         return self.pure(text, "ptr", index.vec, max(pointer.depth, index.depth))
 

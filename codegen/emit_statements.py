@@ -30,6 +30,24 @@ from codegen.loops import (
 )
 
 
+class Turn:
+    """A loop under construction: its limits, blocks and variable. `phis` are the first lines of
+    its body; others may be added when the values of the next turn are known."""
+
+    entry: str
+    head: str
+    latch: str
+    done: str
+    variable: Reg
+
+    def __init__(self, start: Reg | int, stop: Reg | int, step: int) -> None:
+        self.skippable = isinstance(start, Reg) or isinstance(stop, Reg)
+        self.first = start.ref if isinstance(start, Reg) else str(start)
+        self.last = stop.ref if isinstance(stop, Reg) else str(stop)
+        self.step = step
+        self.phis: list[str] = []
+
+
 class Statements(Values):
     """Adds statements. `aliases` are the parameters that may be the same memory as one."""
 
@@ -101,70 +119,74 @@ class Statements(Values):
         self.memo = {}
 
     def _loop(self, s: For, start: Reg | int, stop: Reg | int, step: int) -> None:
-        """A loop of basic blocks, `step` copies of the body in each turn. It is entered only if it
-        has a turn; accumulators enter through phis, and leave through phis where it may be
-        skipped."""
+        """A loop of basic blocks, `step` copies of the body in each turn. Accumulators enter
+        through phis, and leave through phis where the loop may be skipped."""
         changed = self.facts.bodies[id(s)]
         carried = self._carried(changed)
-        initial = [tile_values[i] for tile_values, i in carried]
-        first, last = self._bound(start), self._bound(stop)
+        initial = [values[i] for values, i in carried]
+        self._invalidate(changed.writes)
+        turn = self.open_loop(s.var, start, stop, step)
+        outer = self._enter(s)
+        for (values, i), reg in zip(carried, initial):
+            values[i] = Reg(self.name(), reg.dtype, reg.vec, self.depth)
+        entered = [values[i] for values, i in carried]
+        for copy in range(step):
+            binding: Binding = (turn.variable, copy) if copy else turn.variable
+            self.env[s.var] = binding
+            self.memo = {}
+            self.run(s.body)
+        final = [values[i] for values, i in carried]
+        self.close_loop(turn)
+        for phi, old, new in zip(entered, initial, final):
+            turn.phis.append(self._phi(phi.ref, old, turn.entry, new, turn.latch))
+        self._leave(outer)
+        for (values, i), old, new in zip(carried, initial, final):
+            reg = Reg(new.ref, new.dtype, new.vec, self.depth, new.number)
+            if turn.skippable:
+                reg = Reg(self.name(), new.dtype, new.vec, self.depth)
+                self.out.append(self._phi(reg.ref, old, turn.entry, new, turn.latch))
+            values[i] = reg
+        self._invalidate(changed.writes)
+
+    def open_loop(self, hint: str, start: Reg | int, stop: Reg | int, step: int) -> Turn:
+        """Start a loop of basic blocks, which is entered only if it has a turn."""
+        turn = Turn(start, stop, step)
+        turn.entry = self.block
+        turn.head, turn.done = self.label(hint), self.label("end_" + hint)
         before: list[str] = []
         self.out.append(before)
         self.outside.append(before)
         self.loaded.append({})
-        depth_before, skippable = self.depth, isinstance(start, Reg) or isinstance(stop, Reg)
-        head, done, entry = self.label(s.var), self.label("end_" + s.var), self.block
-        if skippable:
+        if turn.skippable:
             test = self.name()
-            self.line(f"{test} = icmp slt i64 {first}, {last}")
-            self.line(f"br i1 {test}, label %{head}, label %{done}")
+            self.line(f"{test} = icmp slt i64 {turn.first}, {turn.last}")
+            self.line(f"br i1 {test}, label %{turn.head}, label %{turn.done}")
         else:
-            self.line(f"br label %{head}")
-        self._invalidate(changed.writes)
-        self.open_block(head)
-        outer = self._enter(s)
+            self.line(f"br label %{turn.head}")
+        self.open_block(turn.head)
         self.depth += 1
-        variable = Reg(self.name(s.var), "int64", False, self.depth)
-        phis: list[str] = []
-        self.out.append(phis)
-        for (values, i), reg in zip(carried, initial):
-            values[i] = Reg(self.name(), reg.dtype, reg.vec, self.depth)
-        entered = [values[i] for values, i in carried]
+        turn.variable = Reg(self.name(hint), "int64", False, self.depth)
+        self.out.append(turn.phis)
+        return turn
 
-        for copy in range(step):
-            binding: Binding = (variable, copy) if copy else variable
-            self.env[s.var] = binding
-            self.memo = {}
-            self.run(s.body)
-
-        following = self.name()
-        self.line(f"{following} = add nuw nsw i64 {variable.ref}, {step}")
-        test = self.name()
-        self.line(f"{test} = icmp slt i64 {following}, {last}")
-        self.line(f"br i1 {test}, label %{head}, label %{done}")
-        latch = self.block
-        phis.append(f"  {variable.ref} = phi i64 [ {first}, %{entry} ], [ {following}, %{latch} ]")
-        final = [values[i] for values, i in carried]
-        for phi, old, new in zip(entered, initial, final):
-            phis.append(self._phi(phi.ref, old, entry, new, latch))
-        self._leave(outer)
-        self.depth = depth_before
+    def close_loop(self, turn: Turn) -> None:
+        """Branch back, or out of the loop."""
+        following, test = self.name(), self.name()
+        self.line(f"{following} = add nuw nsw i64 {turn.variable.ref}, {turn.step}")
+        self.line(f"{test} = icmp slt i64 {following}, {turn.last}")
+        self.line(f"br i1 {test}, label %{turn.head}, label %{turn.done}")
+        turn.latch = self.block
+        turn.phis.append(
+            f"  {turn.variable.ref} = phi i64 [ {turn.first}, %{turn.entry} ], "
+            f"[ {following}, %{turn.latch} ]"
+        )
+        self.depth -= 1
         self.outside.pop()
         self.loaded.pop()
-        self.open_block(done)
-        for (values, i), old, new in zip(carried, initial, final):
-            reg = Reg(new.ref, new.dtype, new.vec, self.depth, new.number)
-            if skippable:
-                reg = Reg(self.name(), new.dtype, new.vec, self.depth)
-                self.out.append(self._phi(reg.ref, old, entry, new, latch))
-            values[i] = reg
-        self._invalidate(changed.writes)
+        self.open_block(turn.done)
 
     def _phi(self, name: str, a: Reg, from_a: str, b: Reg, from_b: str) -> str:
         return f"  {name} = phi {self.type_of(a)} [ {a.ref}, %{from_a} ], [ {b.ref}, %{from_b} ]"
-
-    def _bound(self, limit: Reg | int) -> str:
-        return limit.ref if isinstance(limit, Reg) else str(limit)
 
     def _carried(self, changed: Body) -> list[tuple[list[Reg], int]]:
         """The accumulators' registers that a body changes."""

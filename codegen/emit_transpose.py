@@ -34,10 +34,90 @@ class Transposes(Statements):
             self._store_columns(s, dtype, columns, rows, cols)
         elif isinstance(rows, int) and rows <= NARROW and to_apart == rows and s.pad == "none":
             self._interleave(s, dtype, rows)
+        elif (inner := _inside(dtype)) and self.lanes % inner == 0:
+            self._in_blocks(s, dtype, inner, rows, cols)
         else:
-            columns = self._network(self._rows(s, dtype, rows, cols), dtype)
+            columns = self._interleaved(self._rows(s, dtype, rows, cols))
             self._store_columns(s, dtype, columns, rows, cols)
         self._invalidate({s.dst})
+
+    # -- in blocks of 128 bits, as the hardware shuffles
+
+    def _in_blocks(
+        self, s: Transpose, dtype: str, inner: int, rows: Reg | int, cols: Reg | int
+    ) -> None:
+        """A loop over groups of `inner` rows transposes inside of blocks, into a scratch tile on
+        the stack; a loop over the columns of a block then moves whole blocks. Written out, a tile
+        would be a little faster and take LLVM ten times as long."""
+        kind = self.memory_types[1][dtype]
+        tile, dump = self.name("tile"), self.name("dump")
+        self.allocas.append(f"  {tile} = alloca [{self.lanes} x {kind}], align 64")
+        self.allocas.append(f"  {dump} = alloca {kind}, align 64")
+        groups = self.lanes // inner
+        if isinstance(rows, int) and s.pad == "none":
+            groups = min(groups, -(-rows // inner))
+        self._rows_to_blocks(s, dtype, inner, groups, Reg(tile, "ptr"))
+        self._blocks_to_columns(s, dtype, inner, groups, Reg(tile, "ptr"), Reg(dump, "ptr"))
+
+    def _rows_to_blocks(self, s: Transpose, dtype: str, inner: int, groups: int, tile: Reg) -> None:
+        rows, mask = self.integer(s.rows), self.first_lanes(self.integer(s.cols))
+        base, apart = self._corner(s.src, s.src_index), self._number(s.src_stride)
+        zeros = Reg(ZEROS, "ptr")
+        idle = zeros if s.pad == "zero" else base
+        if isinstance(rows, Reg) and s.pad != "zero":
+            idle = self._select_pointer(self.const(0, "int64"), rows, base, zeros)
+        turn = self.open_loop("rows", 0, groups, 1)
+        first = self.binary("mul", turn.variable, self.const(inner, "int64"))
+        vectors = []
+        for i in range(inner):
+            row = self.binary("add", first, self.const(i, "int64"))
+            pointer = self.element(base, self.binary("mul", row, apart), dtype)
+            if isinstance(rows, Reg) or rows < groups * inner:
+                limit = rows if isinstance(rows, Reg) else self.const(rows, "int64")
+                pointer = self._select_pointer(row, limit, pointer, idle)
+            vectors.append(self._vector(dtype, pointer, mask))
+        to = self.element(tile, self._times(first, self.lanes), dtype)
+        for i, vector in enumerate(self._inside_blocks(vectors, inner)):
+            self._put(dtype, vector, self.element(to, i * self.lanes, dtype), None)
+        self.close_loop(turn)
+
+    def _blocks_to_columns(
+        self, s: Transpose, dtype: str, inner: int, groups: int, tile: Reg, dump: Reg
+    ) -> None:
+        rows, cols = self.integer(s.rows), self.integer(s.cols)
+        mask = self.first_lanes(rows) if s.pad == "none" else None
+        base, apart = self._corner(s.dst, s.dst_index), self._number(s.dst_stride)
+        known = cols if isinstance(cols, int) else self.lanes
+        turn = self.open_loop("columns", 0, min(inner, known), 1)
+        at = self.element(tile, self._times(turn.variable, self.lanes), dtype)
+        vectors = [
+            self._vector(dtype, self.element(at, g * inner * self.lanes, dtype), None)
+            for g in range(groups)
+        ]
+        vectors += [Reg(POISON, dtype, True)] * (self.lanes // inner - groups)
+        for k, vector in enumerate(self._between_blocks(vectors, inner)):
+            if k * inner >= known:
+                break
+            column = self.binary("add", turn.variable, self.const(k * inner, "int64"))
+            pointer = self.element(base, self.binary("mul", column, apart), dtype)
+            if isinstance(cols, Reg) or cols < (k + 1) * inner:
+                limit = cols if isinstance(cols, Reg) else self.const(cols, "int64")
+                pointer = self._select_pointer(column, limit, pointer, dump)
+            self._put(dtype, vector, pointer, mask)
+        self.close_loop(turn)
+
+    def _corner(self, buffer: str, index: Poly) -> Reg:
+        place = self._place(buffer, index)
+        if place.kind != "one":
+            raise EmitError("the index of a Transpose must not differ by lane")
+        return place.pointer
+
+    def _number(self, poly: Poly) -> Reg:
+        number = self.integer(poly)
+        return number if isinstance(number, Reg) else self.const(number, "int64")
+
+    def _times(self, reg: Reg, factor: int) -> Reg:
+        return self.binary("mul", reg, self.const(factor, "int64"))
 
     # -- a vector per row
 
@@ -50,10 +130,11 @@ class Transposes(Statements):
             filler = self._filler(s.pad, dtype, vectors)
             return vectors + [filler] * (self.lanes - rows)
         zeros = Reg(ZEROS, "ptr")
-        first = self._select_pointer(0, rows, pointers[0], zeros)
+        numbers = [self.const(r, "int64") for r in range(self.lanes)]
+        first = self._select_pointer(numbers[0], rows, pointers[0], zeros)
         idle = zeros if s.pad == "zero" else first
         chosen = [first] + [
-            self._select_pointer(r, rows, p, idle) for r, p in enumerate(pointers) if r
+            self._select_pointer(numbers[r], rows, p, idle) for r, p in enumerate(pointers) if r
         ]
         return [self._vector(dtype, p, mask) for p in chosen]
 
@@ -64,8 +145,9 @@ class Transposes(Statements):
             return vectors[0]
         return Reg("zeroinitializer", dtype, True)
 
-    def _select_pointer(self, row: int, rows: Reg, pointer: Reg, other: Reg) -> Reg:
-        exists = self.binary("icmp sgt", rows, self.const(row, "int64"), "bool")
+    def _select_pointer(self, row: Reg, rows: Reg, pointer: Reg, other: Reg) -> Reg:
+        """The pointer if `row` is below `rows`."""
+        exists = self.binary("icmp slt", row, rows, "bool")
         return self.pure(
             f"select i1 {exists.ref}, ptr {pointer.ref}, ptr {other.ref}",
             "ptr",
@@ -80,14 +162,11 @@ class Transposes(Statements):
         return self.here(f"load {kind}, ptr {pointer.ref}, align {item_bytes(dtype)}", dtype, True)
 
     def _pointers(self, buffer: str, index: Poly, apart: Reg | int, count: int) -> list[Reg]:
-        place = self._place(buffer, index)
-        if place.kind != "one":
-            raise EmitError("the index of a Transpose must not differ by lane")
-        dtype = self.pointers[buffer][1]
+        base, dtype = self._corner(buffer, index), self.pointers[buffer][1]
         if isinstance(apart, int):
-            return [self.element(place.pointer, i * apart, dtype) for i in range(count)]
-        steps = [self.binary("mul", apart, self.const(i, "int64")) for i in range(1, count)]
-        return [place.pointer] + [self.element(place.pointer, step, dtype) for step in steps]
+            return [self.element(base, i * apart, dtype) for i in range(count)]
+        steps = [self._times(apart, i) for i in range(1, count)]
+        return [base] + [self.element(base, step, dtype) for step in steps]
 
     def _store_columns(
         self, s: Transpose, dtype: str, columns: list[Reg], rows: Reg | int, cols: Reg | int
@@ -119,24 +198,6 @@ class Transposes(Statements):
             self.line(f"store {kind} {vector.ref}, ptr {pointer.ref}, align {item_bytes(dtype)}")
 
     # -- shuffles
-
-    def _network(self, vectors: list[Reg], dtype: str) -> list[Reg]:
-        """The transpose of as many vectors as there are lanes. Shuffles follow the hardware: first
-        inside of blocks of 128 bits, then whole blocks."""
-        bits = {"int32": 32, "float32": 32, "int64": 64, "float64": 64}.get(dtype, 0)
-        inner = 128 // bits if bits else 0
-        if not inner or self.lanes % inner:
-            return self._interleaved(vectors)
-        blocks = self.lanes // inner
-        groups: list[list[Reg]] = []  # groups[g][j] has columns j, j + inner, ... of some rows
-        for g in range(0, self.lanes, inner):
-            groups.append(self._inside_blocks(vectors[g : g + inner], inner))
-        columns: list[Reg] = [vectors[0]] * self.lanes
-        for j in range(inner):
-            moved = self._between_blocks([group[j] for group in groups], inner)
-            for k in range(blocks):
-                columns[k * inner + j] = moved[k]
-        return columns
 
     def _inside_blocks(self, rows: list[Reg], inner: int) -> list[Reg]:
         """Each block of `inner` rows and columns transposed."""
@@ -247,3 +308,8 @@ class Transposes(Statements):
             piece = self._pick(vectors, [(q % rows, q // rows) for q in flat])
             live = self.first_lanes(self.integer(s.cols * rows - n * j))
             self._put(dtype, piece, pointer, live)
+
+
+def _inside(dtype: str) -> int:
+    """Elements in 128 bits, where there are shuffles for them."""
+    return {"int32": 4, "float32": 4, "int64": 2, "float64": 2}.get(dtype, 0)

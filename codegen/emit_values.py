@@ -104,20 +104,18 @@ class Values(Arithmetic):
         """The position of `name[at]` in the flat tile."""
         if len(at) != len(tile.shape):
             raise EmitError(f"{name} has {len(tile.shape)} subscripts, not {len(at)}")
-        flat: Poly | int = 0
-        known = True
         position = 0
         for size, subscript in zip(tile.shape, at):
-            flat = flat * size + Poly.of(subscript)
-            if known:
-                index = self.integer(subscript)
-                if isinstance(index, Reg):
-                    known = False
-                elif not 0 <= index < size:
-                    raise EmitError(f"{name}[{index}] is outside of its shape {tile.shape}")
-                else:
-                    position = position * size + index
-        return position if known else self.integer(flat)
+            index = self.integer(subscript)
+            if isinstance(index, Reg):
+                flat = Poly()
+                for size, subscript in zip(tile.shape, at):
+                    flat = flat * size + Poly.of(subscript)
+                return self.integer(flat)
+            if not 0 <= index < size:
+                raise EmitError(f"{name}[{index}] is outside of its shape {tile.shape}")
+            position = position * size + index
+        return position
 
     def read(self, tile: Accumulator, at: Reg | int) -> Reg:
         """An accumulator's value; partial results of the lanes are combined here."""
