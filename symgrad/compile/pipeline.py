@@ -69,9 +69,14 @@ class Pipeline:
 
     @cached_property
     def llvm(self) -> str:
+        """The step, and how Python enters it."""
+        from codegen import entry
         from codegen.emit import emit
 
-        return self._timed("llvm", lambda: emit(self.schedule.program, self.plan, self.target))
+        def write() -> str:
+            return emit(self.schedule.program, self.plan, self.target) + "\n" + entry.text()
+
+        return self._timed("llvm", write)
 
     @cached_property
     def object(self) -> bytes:
