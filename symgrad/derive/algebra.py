@@ -50,9 +50,18 @@ def neg(e: Expr) -> Expr:
     return constant(-number, e.dtype) if number is not None else Map.of("neg", e)
 
 
+def _one_for_all(e: Expr, other: Expr) -> Expr:
+    """A number repeated into the other operand's shape as the number: it stands for every one."""
+    if isinstance(e, Contract) and e.ins == ((),) and e.shape == other.shape:
+        return e.args[0]
+    return e
+
+
 def mul(a: Expr, b: Expr) -> Expr:
     """Elementwise product in `a`'s dtype; a 0-d operand stands for every element."""
     b = cast(b, a.dtype)
+    a = _one_for_all(a, b)
+    b = _one_for_all(b, a)
     for one, other in ((a, b), (b, a)):
         number = _number(one)
         if number == 1:

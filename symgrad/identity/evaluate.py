@@ -35,7 +35,7 @@ from symgrad.node import (
 )
 from symgrad.sizes import Dim, Shape, value
 
-POSITIVE = 2  # every seed that this divides evaluates at positive points
+HINT_LIMIT = 1e6  # constants larger than this are no thresholds
 
 
 # -- preparation -----------------------------------------------------------------------------------
@@ -141,8 +141,8 @@ def _leaf(walk: Walk, node: Expr, args: list[Value]) -> Value:
     key = 2 * order if order is not None else 2 * int.from_bytes(node.digest[:7], "big") + 1
     seed = walk.context.tower.seed
     if dtypes.is_float(node.dtype):
-        positive = seed % POSITIVE == 0 or (isinstance(node, Random) and node.law == "uniform")
-        return point(walk.context, key, shape, positive)
+        unit = isinstance(node, Random) and node.law == "uniform"
+        return point(walk.context, key, shape, unit)
     rng = np.random.default_rng((seed, key))
     if node.dtype == "bool":
         return Value(rng.integers(0, 2, shape).astype(bool), None)
@@ -403,6 +403,17 @@ def run(
                 if last_use[id(a)] == i and id(a) not in keep:
                     found.pop(id(a), None)
     return [found[id(y)] for y in outputs]
+
+
+def hints(outputs: Sequence[Expr]) -> tuple[float, ...]:
+    """Magnitudes of the scalar constants: a function may change its behaviour there."""
+    found: set[float] = set()
+    for node in toposort(outputs):
+        if isinstance(node, Constant) and dtypes.is_float(node.dtype):
+            number = node.scalar
+            if number is not None and 1e-3 < abs(number) < HINT_LIMIT:
+                found.add(abs(float(number)))
+    return tuple(sorted(found))
 
 
 def random_dims(outputs: Sequence[Expr], seed: int) -> dict[str, int]:

@@ -48,7 +48,7 @@ def _mp_functions() -> dict[str, Callable[..., Any]]:
         "div": _mp_divide,
         "neg": lambda a: -a,
         "abs": abs,
-        "pow": mp.power,
+        "pow": lambda a, b: mp.exp(_bounded(b * mp.log(a))) if a > 0 else mp.power(a, b),
         "sqrt": mp.sqrt,
         "floor": mp.floor,
         "ceil": mp.ceil,
@@ -59,9 +59,22 @@ def _mp_functions() -> dict[str, Callable[..., Any]]:
         "mod": lambda a, b: a - b * mp.floor(a / b),
         "floor_divide": lambda a, b: mp.floor(a / b),
     }
-    for name in "exp expm1 sin cos tan asin acos atan atan2 sinh cosh tanh erf".split():
+    for name in "sin cos tan asin acos atan atan2 erf".split():
         named[name] = getattr(mp, name)
+    for name in "exp expm1 sinh cosh tanh".split():
+        named[name] = _of_bounded(getattr(mp, name))
     return {name: guarded(f) for name, f in named.items()}
+
+
+def _bounded(x: Any) -> Any:
+    """An exponent beyond which exp would take all memory is infinite."""
+    import mpmath as mp
+
+    return x if abs(x) < 1e9 or mp.isnan(x) else (mp.inf if x > 0 else -mp.inf)
+
+
+def _of_bounded(f: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x: f(_bounded(x))
 
 
 def _mp_divide(a: Any, b: Any) -> Any:
@@ -125,14 +138,26 @@ def _whole(plane: Array) -> Value:
     return Value(np.asarray(plane), None)
 
 
+def _doubt(context: Context, a: Value, b: Value, same: Array) -> None:
+    """A comparison that the real values cannot decide makes differences no proof."""
+    if not context.modular or (a.residues is None and b.residues is None):
+        return
+    x, y = as_float(a.real), as_float(b.real)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(x - y) <= 1e-9 * np.maximum(np.abs(x), np.abs(y))
+    if np.any(~same & (near | ~np.isfinite(x) | ~np.isfinite(y))):
+        context.exact = False
+
+
 def compare(context: Context, op: str, a: Value, b: Value) -> Value:
-    same = context.same(a, b)
+    same = np.asarray(context.same(a, b), bool)
+    _doubt(context, a, b, same)
     with np.errstate(invalid="ignore"):
         below, above = a.real < b.real, a.real > b.real
     nan = (a.real != a.real) | (b.real != b.real)
     answer = {
         "equal": same,
-        "not_equal": ~np.asarray(same, bool) | nan,
+        "not_equal": ~same | nan,
         "less": below & ~same,
         "less_equal": below | same,
         "greater": above & ~same,
@@ -153,6 +178,7 @@ def choose(context: Context, mask: Array, a: Value, b: Value) -> Value:
 
 
 def _extreme(context: Context, op: str, a: Value, b: Value) -> Value:
+    _doubt(context, a, b, np.asarray(context.same(a, b), bool))
     with np.errstate(invalid="ignore"):
         mask = a.real <= b.real if op == "minimum" else a.real >= b.real
     return choose(context, mask | (a.real != a.real), a, b)
@@ -326,6 +352,7 @@ _ZERO = Value(np.float64(0), None)
 def _absolute(context: Context, v: Value) -> Value:
     if v.residues is None and v.real.dtype != object:
         return _whole(np.abs(v.real))
+    _doubt(context, v, _ZERO, np.asarray(context.same(v, _ZERO), bool))
     with np.errstate(invalid="ignore"):
         return choose(context, v.real >= 0, v, _arithmetic(context, "neg", v))
 

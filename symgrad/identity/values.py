@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from symgrad.identity.field import PRIMES, Tower, mix, text_key
+from symgrad.identity.field import PRIMES, Tower, mix, mulmod, text_key
 
 Array = Any
 SHORT_DECIMAL = 4  # significant digits of a constant that was meant as written
@@ -59,6 +59,7 @@ class Context:
     digits: int = 0  # decimal digits of the real plane; 0 for float64
     dims: dict[str, int] = field(default_factory=dict)
     exact: bool = True
+    hints: tuple[float, ...] = ()  # magnitudes where the graph may behave differently
     rounded: bool = False  # whether there are constants that no short fraction explains
     nudge: int = 0  # a seed that moves those constants within their rounding; 0 leaves them
 
@@ -176,24 +177,49 @@ def real_number(context: Context, value: Fraction | None, entry: float) -> Any:
     return mpmath.mpf(value.numerator) / value.denominator
 
 
-def point(context: Context, key: int, shape: tuple[int, ...], positive: bool) -> Value:
-    """Random binary fractions in [-2, 2], or in [1/8, 2]: exact in both planes."""
+def point(context: Context, key: int, shape: tuple[int, ...], unit: bool = False) -> Value:
+    """Random binary fractions, exact in both planes; see `Region` for where they lie."""
     rng = np.random.default_rng((context.tower.seed, key))
+    region = Region.of(context.tower.seed)
     scale = 1 << 19
-    low = scale // 8 if positive else -2 * scale
-    whole = rng.integers(low, 2 * scale, shape, endpoint=True)
+    if unit:
+        whole = rng.integers(0, scale, shape)
+    elif region.wide:
+        whole = np.rint(scale * 2.0 ** rng.uniform(-6, 8, shape)).astype(np.int64)
+        if context.hints:  # next to the constants of the graph: thresholds, bounds
+            hints = np.abs(rng.choice(context.hints, shape)) * rng.uniform(0.5, 2, shape)
+            near = rng.integers(0, 3, shape) == 0
+            whole = np.where(near, np.rint(scale * hints).astype(np.int64), whole)
+    else:
+        whole = rng.integers(scale // 8, 2 * scale, shape, endpoint=True)
+    if not unit and not region.positive:
+        whole = whole * rng.choice([-1, 1], shape)
+    return _binary_fractions(context, np.asarray(whole), scale)
+
+
+def _binary_fractions(context: Context, whole: Array, scale: int) -> Value:
     if context.digits:
         import mpmath
 
         make = np.frompyfunc(lambda n: mpmath.mpf(int(n)) / scale, 1, 1)
-        plane = np.asarray(make(whole), object).reshape(shape)
+        plane = np.asarray(make(whole), object).reshape(whole.shape)
     else:
         plane = whole / scale
-    if not context.modular:
-        return Value(plane, {})
-    inverse = {k: pow(scale, -1, PRIMES[k]) for k in context.tower.levels}
-    residues = {
-        k: (whole.astype(object) * inverse[k] % PRIMES[k]).astype(np.int64).reshape(shape)
-        for k in context.tower.levels
-    }
+    residues = {}
+    for k in context.tower.levels:
+        p = PRIMES[k]
+        residues[k] = mulmod(whole % p, np.int64(pow(scale, -1, p)), p)
     return Value(plane, residues)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the point of a seed lies: in [-2, 2] or at magnitudes from 1/64 to 256 and next to the
+    constants of the graph; both signs or positive."""
+
+    wide: bool
+    positive: bool
+
+    @staticmethod
+    def of(seed: int) -> Region:
+        return Region(wide=seed % 4 in (0, 3), positive=seed % 2 == 0)
