@@ -97,6 +97,13 @@ def convert(expr: Any, args: dict[Any, Expr]) -> Expr:
     return result if isinstance(result, Expr) else Constant.of(result, dtype)
 
 
+def derivative(expr: Any, symbol: Any) -> Any:
+    """SymPy's derivative. What it knows none of is written as steps, which `convert` takes as
+    constant: x mod y is x - y floor(x / y)."""
+    plain = expr.replace(sympy.Mod, lambda x, y: x - y * sympy.floor(x / y))
+    return sympy.diff(plain, symbol)
+
+
 def _node(e: Any, visit: Callable[[Any], Any]) -> Any:
     """One step of the conversion: a number as a Python number, anything else as Map nodes."""
     if e.is_number and not e.has(sympy.nan, sympy.zoo) and e.is_extended_real:

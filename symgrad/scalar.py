@@ -317,10 +317,12 @@ class Formula:
         if op.name not in _formulas:
             import sympy
 
+            from symgrad.formulas import derivative
+
             symbols = sympy.symbols(f"x:{op.arity}", real=True)
             with exact():
                 expr = sympy.sympify(op.sympy(*symbols))
-            found = tuple(sympy.diff(expr, s) for s in symbols)
+            found = tuple(derivative(expr, s) for s in symbols)
             _formulas[op.name] = Formula(symbols, sympy.Symbol("out", real=True), expr, found)
         return _formulas[op.name]
 
@@ -375,7 +377,9 @@ def elementwise(
     result = sympy.Symbol("out", real=True)
     formula = Formula(symbols, result, _formula(name, "body", at, body, symbols, symbols)[0], ())
     if derivative is None:
-        derivatives = tuple(sympy.diff(formula.expr, s) for s in symbols)
+        from symgrad import formulas
+
+        derivatives = tuple(formulas.derivative(formula.expr, s) for s in symbols)
     else:
         given = symbols + (result,) if _arity(derivative) > arity else symbols
         derivatives = _formula(name, "derivative", at, derivative, given, (*symbols, result))

@@ -65,8 +65,9 @@ def _bell(x: Any, out: Any) -> Any:
 
 
 def _bounds(x: Any, low: Any, high: Any, out: Any) -> Any:
-    """At a bound itself the value still moves with x, as in PyTorch."""
-    return _by((x >= low) & (x <= high), out), _by(x < low, out), _by(x > high, out)
+    """At a bound itself the value still moves with x, as in PyTorch; high wins over low."""
+    inside, below = (x >= low) & (x <= high), (x < low) & (low <= high)
+    return _by(inside, out), _by(below, out), _by((x > high) | (high < low), out)
 
 
 def _legs(x: Any, y: Any, out: Any) -> Any:
@@ -251,7 +252,7 @@ composite("exp2",         lambda x: sp.pow(2.0, x),       lambda x, out: out * _
 composite("log2",         lambda x: sp.log(x) / _LN2,     lambda x, out: (1 / _LN2) / x)
 composite("log10",        lambda x: sp.log(x) / _LN10,    lambda x, out: (1 / _LN10) / x)
 composite("logaddexp",    _logaddexp,                     _logaddexp_slope)
-composite("log1mexp",     _log1mexp,                      lambda x, out: -1 / sp.expm1(-x))
+composite("log1mexp",     _log1mexp,                      lambda x, out: -sp.exp(x - out))
 composite("xlogy",        _xlogy,                         _xlogy_slope)
 composite("cot",          lambda x: 1 / sp.tan(x),        lambda x, out: -(1 + sp.square(out)))
 composite("sec",          lambda x: 1 / sp.cos(x),        lambda x, out: out * sp.tan(x))

@@ -27,10 +27,11 @@ OPS = scalar.OPS
 FLOAT = [n for n, op in OPS.items() if op.rule in ("float", "number", "any") and not op.user]
 SMOOTH = [n for n in FLOAT if OPS[n].derivative is not scalar.step]
 COMPOSITE = [n for n in FLOAT if not OPS[n].primitive]
-ORDINARY = (-2.6, -1.3, -0.7, -0.3, 0.2, 0.45, 0.8, 1.4, 2.9)
+ORDINARY = (-2.6, -1.3, -0.7, -0.3, 0.2, 0.45, 0.8, 1.4, 1.9, 2.9)
 EXTREME = (-1000.0, -87.5, -30.0, -1e-6, 1e-6, 30.0, 88.5, 1000.0)
-# The naive formula loses digits where the result is near zero: 1 + erf, exp(y log x) ...
-LOOSE = {"gelu": 1e-6, "gelu_tanh": 1e-6}
+# Differences of numbers that nearly cancel: accurate to the last digit of the argument, not of a
+# result much smaller than it.
+CANCELLING = ("gelu", "gelu_tanh", "logaddexp")
 
 
 def points(op: str, values: tuple[float, ...]) -> list[tuple[float, ...]]:
@@ -165,8 +166,8 @@ def test_accuracy_at_ordinary_and_extreme_points(name: str, dtype: str) -> None:
         got = run(e, args, at)
         error = abs(mp.mpf(got) - exact)
         unit = float(limits.eps) * max(abs(exact), mp.mpf(float(limits.tiny)))
-        if name in LOOSE:
-            unit = max(unit, mp.mpf(float(limits.eps)) * abs(at[0]))
+        if name in CANCELLING:
+            unit = max(unit, mp.mpf(float(limits.eps)) * max(map(abs, at)))
         assert np.isfinite(got) and error <= 4 * unit, (at, got, exact)
 
 
@@ -238,6 +239,7 @@ def test_first_derivative(name: str) -> None:
     assert compared >= 3
 
 
+@pytest.mark.filterwarnings("ignore::symgrad.errors.DisconnectedWarning")
 @pytest.mark.parametrize("name", SMOOTH)
 def test_second_derivative(name: str) -> None:
     """Through `sg.grad` of the derivative, which is an expression like any other."""
@@ -270,8 +272,6 @@ def test_given_and_found_derivatives_agree(name: str) -> None:
     op = OPS[name]
     args = leaves(name)
     out = Map.of(name, *args)
-    if op.rule in ("cast", "where", "any") or name == "stop_gradient":
-        args = leaves(name)
     given = op.partials(args, out)
     found = scalar.Formula.of(op).partials(args, out)
     for p in domain(name, ORDINARY):
