@@ -109,9 +109,9 @@ def stabilised(outputs: Sequence[Expr], keep: Sequence[Expr]) -> tuple[list[Expr
     """Outputs prepared for differentiation by `keep`: both, rewritten.
 
     Only what a stable form replaces changes: everything else, and so the nodes that a derivative
-    reads, stays what the user built. A kept node that is not a leaf stays one node, and the rules do not look through it, so that
-    the outputs still depend on it; what is below it is prepared as well. The second list holds
-    what became of the nodes of `keep`: differentiate by these.
+    reads, stays what the user built. A kept node that is not a leaf stays one node, and the rules
+    do not look through it, so that the outputs still depend on it; what is below it is prepared as
+    well. The second list holds what became of the nodes of `keep`: differentiate by these.
     """
     kept = {e for e in keep if e.args}
     if not kept:

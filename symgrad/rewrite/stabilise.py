@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 
 from symgrad import dtypes
-from symgrad.node import Constant, Contract, Expr, Gather, Map, Reduce, SizeOf
+from symgrad.node import Constant, Contract, Expr, Map, Reduce, Reindex, SizeOf
 from symgrad.rewrite.canonicalise import is_peak
 from symgrad.rewrite.engine import Rule, Table
 from symgrad.rewrite.patterns import (
@@ -228,12 +228,14 @@ def log_of_chosen(x: Expr, y: Expr, S: Expr) -> Expr | None:
     return Contract.of(S.attrs[0], S.attrs[1], Map.of("mul", x, Map.of("log", y)))
 
 
-def log_of_gathered(n: Expr) -> Expr | None:
-    """log(p[labels]) -> (log p)[labels], p a softmax or a sigmoid."""
-    g = n.args[0]
-    if not isinstance(g, Gather) or not _has_stable_log(g.args[0]):
+def log_of_part(n: Expr) -> Expr | None:
+    """log(p[labels]) -> (log p)[labels], p a softmax or a sigmoid; slices and reshapes too."""
+    part = n.args[0]
+    if not _has_stable_log(part.args[0]):
         return None
-    return Gather.of(Map.of("log", g.args[0]), g.args[1], g.axis, g.batch)
+    if isinstance(part, Reindex) and not all(part.inside(k) for k in range(len(part.maps))):
+        return None  # the logarithm of the fill is not the fill
+    return part.with_args([Map.of("log", part.args[0]), *part.args[1:]])
 
 
 def _has_stable_log(p: Expr) -> bool:
@@ -262,7 +264,7 @@ TABLE = Table("stabilise", [
          lambda S, B: aligned(S, B)),  # exp(z - log(sum(exp z))) -> exp z / sum(exp z)
     Rule("log of chosen", log(total(x * y)), log_of_chosen,
          exact=False, why="holds for labels among the classes, which calls check"),  # log(sum(onehot p)) -> sum(onehot log p)
-    Rule("log of gathered", node("n", "log"), log_of_gathered, only=lambda t: t[1:] == ("gather",)),  # log(p[y]) -> (log p)[y]
+    Rule("log of part", node("n", "log"), log_of_part, only=lambda t: t[1:] in (("gather",), ("reindex",), ("reshape",))),  # log(p[y]) -> (log p)[y]
     # exp with exp
     Rule("log of exp over", log(exp(x) / y), x - log(y)),  # log(exp x / y) -> x - log y
     Rule("log of times exp", log(exp(x) * y), x + log(y)),  # log(exp x * y) -> x + log y
