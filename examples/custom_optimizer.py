@@ -38,7 +38,7 @@ def train(optimizer: sg.optim.Optimizer, parts: dict, epochs: int) -> float:
 def main() -> None:
     epochs = 1 if "--quick" in sys.argv else 20
     parts = data()
-    for optimizer in (sg.optim.Adam(2e-3), Lion(5e-4)):
+    for optimizer in (sg.optim.Adam(2e-3), Lion(1e-3)):
         print(f"{optimizer.name}: loss {train(optimizer, parts, epochs):.4f}")
 
 

@@ -82,24 +82,28 @@ class Module:
         if layer._owner is None and layer._automatic is None and layer is not self:
             object.__setattr__(layer, "_owner", (self, label))
 
+    def _label(self) -> str | None:
+        """The layer's own part of its name, unless that is automatic."""
+        if self.name is not None or self._owner is None:
+            return self.name
+        owner, place = self._owner
+        # A bare position names nothing outside a named container: two networks would clash.
+        return place if owner._prefix() or not place[:1].isdigit() else None
+
     def _prefix(self) -> str:
-        """What the names of the layers inside start with: nothing for an unnamed outermost one."""
-        return self.path if self.name or self._owner else ""
+        """What the names of the layers inside start with; nothing where the name is automatic."""
+        return self.path if self._label() is not None else ""
 
     @property
     def path(self) -> str:
         """The layer's full name: what its parameters' names start with."""
         prefix = self._owner[0]._prefix() if self._owner else ""
-        label = self.name
-        if label is None and self._owner is not None:
-            place = self._owner[1]
-            # A bare position names nothing outside a named container: two networks would clash.
-            label = place if prefix or not place[:1].isdigit() else None
+        label = self._label()
         if label is None:
             if self._automatic is None:
                 object.__setattr__(self, "_automatic", names.automatic(self._kind()))
             label = names.current(str(self._automatic))
-        return f"{prefix}.{label}" if prefix else str(label)
+        return f"{prefix}.{label}" if prefix else label
 
     @property
     def label(self) -> str:

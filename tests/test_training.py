@@ -1,0 +1,153 @@
+"""Whole training steps against PyTorch's: layers, losses and optimizers compiled together."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import symgrad as sg
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TARGETS = ["interpret", "native"]
+STEPS, ROWS = 20, 12
+OPTIMIZERS = {
+    "sgd": ("SGD", {"lr": 0.1, "weight_decay": 0.01}),
+    "nesterov": ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+    "adam": ("Adam", {"lr": 0.01, "amsgrad": True}),
+    "adamw": ("AdamW", {"lr": 0.01}),
+    "rmsprop": ("RMSprop", {"lr": 0.01, "momentum": 0.9, "centered": True}),
+    "adagrad": ("Adagrad", {"lr": 0.1, "lr_decay": 0.1}),
+}
+
+
+def batches(seed=0):
+    rng = np.random.default_rng(seed)
+    return [(rng.normal(size=(ROWS, 5)), rng.integers(0, 3, ROWS)) for _ in range(STEPS)]
+
+
+def network(dtype):
+    """Layers of several kinds, each with a counterpart in PyTorch."""
+    nn = sg.nn
+    return nn.Sequential(
+        nn.Linear(5, 16, name="fc1", dtype=dtype),
+        nn.LayerNorm(16, name="ln", dtype=dtype),
+        nn.relu,
+        nn.Linear(16, 16, bias=False, name="fc2", dtype=dtype),  # BatchNorm takes a bias away
+        nn.BatchNorm(16, name="bn", dtype=dtype),
+        nn.Residual(nn.tanh, nn.Linear(16, 16, name="inner", dtype=dtype)),
+        nn.gelu,
+        nn.Linear(16, 3, name="fc3", dtype=dtype),
+    )
+
+
+def torch_network(torch, state):
+    """The same network with the parameters of a state."""
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc3 = nn.Linear(5, 16), nn.Linear(16, 3)
+            self.fc2 = nn.Linear(16, 16, bias=False)
+            self.ln, self.bn, self.inner = nn.LayerNorm(16), nn.BatchNorm1d(16), nn.Linear(16, 16)
+
+        def forward(self, x):
+            h = self.bn(self.fc2(torch.relu(self.ln(self.fc1(x)))))
+            return self.fc3(nn.functional.gelu(h + self.inner(torch.tanh(h))))
+
+    net = Net().double()
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            value = state[name]
+            p.copy_(torch.tensor(value.T if value.ndim == 2 else value))
+    return net
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_equals_pytorch(name, target):
+    torch = pytest.importorskip("torch")
+    kind, options = OPTIMIZERS[name]
+    x, y = sg.input("x", (ROWS, 5), dtype="float64"), sg.input("y", (ROWS,), dtype="int64")
+    model = network("float64")
+    loss = sg.losses.cross_entropy(model(x, training=True), y, label_smoothing=0.1)
+    step = sg.train_step(loss, getattr(sg.optim, kind)(**options), seed=3, target=target)
+    net = torch_network(torch, step.state)
+    optimizer = getattr(torch.optim, kind)(net.parameters(), **options)
+    for X, Y in batches():
+        ours = step(X, Y)
+        theirs = torch.nn.functional.cross_entropy(
+            net(torch.tensor(X)), torch.tensor(Y), label_smoothing=0.1
+        )
+        optimizer.zero_grad()
+        theirs.backward()
+        optimizer.step()
+        assert ours == pytest.approx(theirs.item(), rel=1e-9)
+    for key, p in {**dict(net.named_parameters()), **dict(net.named_buffers())}.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        value = p.detach().numpy()
+        np.testing.assert_allclose(
+            step.state[key], value.T if value.ndim == 2 else value, rtol=1e-8, atol=1e-8
+        )
+    predict = sg.function([x], model(x), state=step.state, target=target)
+    net.eval()
+    X = batches(1)[0][0]
+    np.testing.assert_allclose(
+        predict(X), net(torch.tensor(X)).detach().numpy(), rtol=1e-8, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_rate_is_set_without_compiling_again(target):
+    W = sg.parameter("W", (3,), init=np.ones(3))
+    step = sg.train_step(sg.sum(W), sg.optim.SGD(0.5), target=target)
+    step()
+    step.lr = 0.25
+    step()
+    np.testing.assert_allclose(step.state["W"], 0.25)
+    for rate in (float("nan"), -1.0):
+        with pytest.raises(sg.errors.InputError, match="learning rate"):
+            step.lr = rate
+    assert step.lr == 0.25
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_unnamed_models_start_equal(target):
+    def losses():
+        x, y = sg.input("x", (ROWS, 5)), sg.input("y", (ROWS,), dtype="int32")
+        model = sg.nn.Sequential(sg.nn.Linear(5, 8), sg.nn.silu, sg.nn.Linear(8, 3))
+        loss = sg.losses.cross_entropy(model(x), y)
+        step = sg.train_step(loss, sg.optim.Adam(0.01), seed=1, target=target)
+        return [step(X.astype("float32"), Y) for X, Y in batches()], list(step.state)
+
+    first, second = losses(), losses()
+    assert first == second
+    assert first[1][:2] == ["linear1.weight", "linear1.bias"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_constraint_and_a_penalty_train(target):
+    x, y = sg.input("x", (ROWS, 5)), sg.input("y", (ROWS,), dtype="int32")
+    layer = sg.nn.Linear(5, 3, name="fc")
+    loss = sg.losses.cross_entropy(layer(x), y) + sg.regularizers.l1(layer, 0.01)
+    optimizer = sg.optim.SGD(0.5, clip_norm=1.0, constraints=sg.constraints.max_norm(0.3))
+    step = sg.train_step(loss, optimizer, target=target)
+    for X, Y in batches():
+        assert np.isfinite(step(X.astype("float32"), Y))
+    assert np.linalg.norm(step.state["fc.weight"], axis=0).max() < 0.3001
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in EXAMPLES.glob("*.py")))
+def test_example(name):
+    """Every example runs and ends in a number."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    float(done.stdout.split()[-1])
