@@ -42,7 +42,9 @@ class Pipeline:
         self.times: dict[str, float] = {}
         # Layouts as they are before this function is placed: asking for a stage later must give
         # what was compiled then.
-        self.fixed, self.lanes = store.layouts(), store.lanes
+        held = store.layouts()
+        self.fixed = {p: held[p] for p in request.graph.parameters if p in held}
+        self.lanes = store.lanes
 
     # -- one line per stage --------------------------------------------------------------------
     @cached_property

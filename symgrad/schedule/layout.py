@@ -59,8 +59,7 @@ class Layout:
         """The plain array that memory in this layout holds (a copy)."""
         stored = memory.reshape(self.stored(shape, lanes))
         if self.lane is None:
-            plain = stored.transpose(np.argsort(self.order))
-            return np.ascontiguousarray(plain).reshape(shape)  # NumPy makes 0-d arrays 1-d
+            return np.array(stored.transpose(np.argsort(self.order)), order="C")
         rank = len(shape)
         position = {axis: i for i, axis in enumerate(self.order)}
         axes: list[int] = []
@@ -71,7 +70,7 @@ class Layout:
         full = stored.transpose(axes).reshape(
             [math.ceil(s / lanes) * lanes if a == self.lane else s for a, s in enumerate(shape)]
         )
-        return np.ascontiguousarray(full[tuple(slice(s) for s in shape)])
+        return np.array(full[tuple(slice(s) for s in shape)], order="C")
 
 
 def row_major(rank: int) -> Layout:
