@@ -13,7 +13,7 @@ a call can refuse a label that is out of range.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -118,7 +118,9 @@ def _run_time_axes(x: Expr, items: list[Any]) -> tuple[Expr, list[Any]]:
         if item is not None and isinstance(size := x.shape[axis], Dim):
             if isinstance(item, slice) and item == slice(None, None, -1):
                 x, item = flip(x, axis), slice(None)
-            elif not isinstance(item, slice) and _whole(item) in (0, -1):
+            elif not isinstance(item, slice):
+                if _whole(item) not in (0, -1):
+                    _refuse(str(item), size, x)
                 last = SizeOf.of(size, "int32") - 1 if _whole(item) else Constant.of(0, "int32")
                 x = Gather.of(x, last, axis)
                 continue
@@ -150,15 +152,19 @@ def _bounds(item: slice, size: Size, x: Expr) -> tuple[int, int, Size]:
     if isinstance(size, Dim):
         if item in (slice(None), slice(None, None, 1), slice(0, None), slice(0, None, 1)):
             return 0, 1, size
-        raise ShapeError(
-            f"getitem: {_show(item)} of an axis of run-time size {size} in {show(x.shape)}: such "
-            "an axis takes `:`, `::-1`, 0 and -1" + core.here()
-        )
+        _refuse(_show(item), size, x)
     try:
         start, stop, step = item.indices(size)
     except (TypeError, ValueError) as error:
         raise ShapeError(f"getitem: {_show(item)}: {error}" + core.here()) from None
     return start, step, len(range(start, stop, step))
+
+
+def _refuse(item: str, size: Dim, x: Expr) -> NoReturn:
+    raise ShapeError(
+        f"getitem: [{item}] of an axis of run-time size {size} in {show(x.shape)}: such an axis "
+        "takes :, ::-1, 0 and -1" + core.here()
+    )
 
 
 def _show(item: slice) -> str:

@@ -101,7 +101,7 @@ def std(
 
 def _reduce(law: str, x: Expr, axis: Any, keepdims: bool) -> Expr:
     axes = core.axes_of(law, axis, x)
-    if any(x.shape[a] == 0 for a in axes) and law != "prod":
+    if law != "prod" and 0 in [x.shape[a] for a in axes]:
         raise ShapeError(f"{law}: an empty axis in {show(x.shape)} has no {law}" + core.here())
     return _kept(Reduce.of(law, x, axes) if axes else x, x, axes, keepdims)
 

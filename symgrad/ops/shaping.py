@@ -150,8 +150,10 @@ def reindex(x: Expr, axes: Sequence[tuple[int, int]], shape: Any, fill: Any = 0)
 
 
 def _sequence(op: str, arrays: Any) -> list[Expr]:
-    if isinstance(arrays, Expr):
-        raise ShapeError(f"{op}: takes a list of expressions, got one" + core.here())
+    if not isinstance(arrays, (list, tuple)):
+        raise ShapeError(
+            f"{op}: takes a list of expressions, got {type(arrays).__name__}" + core.here()
+        )
     parts = core.unify(op, [core.as_expr(op, a) for a in arrays]) if arrays else []
     if not parts:
         raise ShapeError(f"{op}: takes at least one expression" + core.here())
