@@ -58,7 +58,7 @@ class KernelEmitter(Transposes):
         self.lane = self.mask = self.live = None
         self.places, self.names, self.memo = {}, {}, {}
         self.lets, self.tiles, self.versions, self.lowered = {}, {}, {}, {}
-        self.loaded = [{}]
+        self.loaded, self.loops, self.hoisted = [{}], [], [0]
         self.allocas: list[str] = []
 
     def function(self) -> str:

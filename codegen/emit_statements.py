@@ -125,7 +125,7 @@ class Statements(Values):
         carried = self._carried(changed)
         initial = [values[i] for values, i in carried]
         self._invalidate(changed.writes)
-        turn = self.open_loop(s.var, start, stop, step)
+        turn = self.open_loop(s.var, start, stop, step, self._touched(changed.writes))
         outer = self._enter(s)
         for (values, i), reg in zip(carried, initial):
             values[i] = Reg(self.name(), reg.dtype, reg.vec, self.depth)
@@ -148,19 +148,30 @@ class Statements(Values):
             values[i] = reg
         self._invalidate(changed.writes)
 
-    def open_loop(self, hint: str, start: Reg | int, stop: Reg | int, step: int) -> Turn:
-        """Start a loop of basic blocks, which is entered only if it has a turn."""
+    def open_loop(
+        self, hint: str, start: Reg | int, stop: Reg | int, step: int, writes: frozenset[str]
+    ) -> Turn:
+        """Start a loop of basic blocks, which is entered only if it has a turn. Its body changes
+        the buffers `writes`."""
         turn = Turn(start, stop, step)
         turn.entry = self.block
+        guard = None
+        if turn.skippable:
+            first, last = (
+                limit if isinstance(limit, Reg) else self.const(limit, "int64")
+                for limit in (start, stop)
+            )
+            guard = self.binary("icmp slt", first, last, "bool")
         turn.head, turn.done = self.label(hint), self.label("end_" + hint)
         before: list[str] = []
         self.out.append(before)
         self.outside.append(before)
         self.loaded.append({})
-        if turn.skippable:
-            test = self.name()
-            self.line(f"{test} = icmp slt i64 {turn.first}, {turn.last}")
-            self.line(f"br i1 {test}, label %{turn.head}, label %{turn.done}")
+        self.hoisted[-1] = 0
+        self.hoisted.append(0)
+        self.loops.append((writes, guard))
+        if guard is not None:
+            self.line(f"br i1 {guard.ref}, label %{turn.head}, label %{turn.done}")
         else:
             self.line(f"br label %{turn.head}")
         self.open_block(turn.head)
@@ -183,6 +194,8 @@ class Statements(Values):
         self.depth -= 1
         self.outside.pop()
         self.loaded.pop()
+        self.hoisted.pop()
+        self.loops.pop()
         self.open_block(turn.done)
 
     def _phi(self, name: str, a: Reg, from_a: str, b: Reg, from_b: str) -> str:
@@ -204,13 +217,16 @@ class Statements(Values):
             found += [(values, i) for values in lists for i in range(len(values))]
         return found
 
+    def _touched(self, buffers: set[str]) -> frozenset[str]:
+        """All names of the memory of these buffers."""
+        return frozenset(a for name in buffers for a in self.aliases.get(name, (name,)))
+
     def _invalidate(self, buffers: set[str]) -> None:
         """Forget what was read from buffers that are written."""
-        for name in buffers:
-            for other in self.aliases.get(name, frozenset((name,))):
-                self.versions[other] = self.versions.get(other, 0) + 1
-                if other in self.facts.reads:
-                    self.memo = {}
+        for name in self._touched(buffers):
+            self.versions[name] = self.versions.get(name, 0) + 1
+            if name in self.facts.reads:
+                self.memo = {}
 
     # -- lanes
 

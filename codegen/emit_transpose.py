@@ -66,7 +66,7 @@ class Transposes(Statements):
         idle = zeros if s.pad == "zero" else base
         if isinstance(rows, Reg) and s.pad != "zero":
             idle = self._select_pointer(self.const(0, "int64"), rows, base, zeros)
-        turn = self.open_loop("rows", 0, groups, 1)
+        turn = self.open_loop("rows", 0, groups, 1, self._touched({s.dst}))
         first = self.binary("mul", turn.variable, self.const(inner, "int64"))
         vectors = []
         for i in range(inner):
@@ -88,7 +88,7 @@ class Transposes(Statements):
         mask = self.first_lanes(rows) if s.pad == "none" else None
         base, apart = self._corner(s.dst, s.dst_index), self._number(s.dst_stride)
         known = cols if isinstance(cols, int) else self.lanes
-        turn = self.open_loop("columns", 0, min(inner, known), 1)
+        turn = self.open_loop("columns", 0, min(inner, known), 1, self._touched({s.dst}))
         at = self.element(tile, self._times(turn.variable, self.lanes), dtype)
         vectors = [
             self._vector(dtype, self.element(at, g * inner * self.lanes, dtype), None)
@@ -148,12 +148,7 @@ class Transposes(Statements):
     def _select_pointer(self, row: Reg, rows: Reg, pointer: Reg, other: Reg) -> Reg:
         """The pointer if `row` is below `rows`."""
         exists = self.binary("icmp slt", row, rows, "bool")
-        return self.pure(
-            f"select i1 {exists.ref}, ptr {pointer.ref}, ptr {other.ref}",
-            "ptr",
-            False,
-            max(exists.depth, pointer.depth, other.depth),
-        )
+        return self.choose(exists, pointer, other)
 
     def _vector(self, dtype: str, pointer: Reg, mask: Reg | None) -> Reg:
         kind = self.memory_types[1][dtype]

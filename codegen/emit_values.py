@@ -19,6 +19,7 @@ from codegen.emit_scan import Facts
 from codegen.functions import FUNCTIONS
 from codegen.loops import ITEMSIZE, Const, Get, Index, Load, Op, Poly, PolyLike, Value
 
+HOISTED = 8  # so many loads may move in front of a loop: each keeps a register
 DEEP = 200  # longer chains of functions are evaluated from their leaves, not by recursion
 ZEROS = "@zeros"  # a vector of zeros in memory: where loads go that must not happen
 
@@ -57,6 +58,8 @@ class Values(Arithmetic):
     memo: dict[int, Reg]
     versions: dict[str, int]  # counts the writes to a buffer
     loaded: list[dict[tuple, Reg]]  # by open loop
+    hoisted: list[int]  # loads moved in front of the next loop, by open loop
+    loops: list[tuple[frozenset[str], Reg | None]]  # what open loops write, whether they run
     lowered: dict[int, Value]
 
     def value(self, v: Value) -> Reg:
@@ -184,12 +187,7 @@ class Values(Arithmetic):
                 wide = self.splat(when)
                 mask = wide if mask is None else self.both(mask, wide)
             else:
-                pointer = self.pure(
-                    f"select i1 {when.ref}, ptr {pointer.ref}, ptr {ZEROS}",
-                    "ptr",
-                    False,
-                    max(when.depth, pointer.depth),
-                )
+                pointer = self.choose(when, pointer, Reg(ZEROS, "ptr"))
         return self.load(v.buffer, dtype, pointer, place.kind, mask)
 
     def _spread(self, pointer: Reg, kinds: str) -> Reg:
@@ -212,40 +210,78 @@ class Values(Arithmetic):
             found = seen.get(key)
             if found is not None:
                 return found
+        level, safe = self._level(buffer, pointer, kind, mask)
+        known = level if safe is pointer else level + 1  # behind the loop it may hold zeros
+        pointer = safe
         vec = kind != "one"
         type_ = self.memory_types[vec][dtype]
-        align = ITEMSIZE[dtype]
         if kind == "each":
-            value = self._gather(type_, dtype, pointer, mask)
+            text = self._gather(type_, dtype, pointer, mask)
         elif vec and mask is not None:
-            value = self.masked_load(type_, dtype, pointer, mask)
+            text = self._masked(type_, dtype, pointer, mask)
         else:
-            value = self.here(f"load {type_}, ptr {pointer.ref}, align {align}", dtype, vec)
-        self.loaded[-1][key] = value = self.from_memory(value)
+            text = f"load {type_}, ptr {pointer.ref}, align {ITEMSIZE[dtype]}"
+        if level == self.depth:
+            value = self.here(text, dtype, vec)
+        else:
+            value = Reg(self.name(), dtype, vec, level)
+            self.outside[level + 1].append(f"  {value.ref} = {text}")
+            self.hoisted[level] += 1
+        self.loaded[known][key] = value = self.from_memory(value)
         return value
+
+    def _level(self, buffer: str, pointer: Reg, kind: str, mask: Reg | None) -> tuple[int, Reg]:
+        """How many of the open loops a load stays inside of: it moves out of those that neither
+        change its address nor its buffer. In front of a loop that may have no turn it reads zeros
+        instead if there is none, since its own address may not exist."""
+        level = self.depth
+        inner = pointer.depth if mask is None else max(pointer.depth, mask.depth)
+        if kind == "each" or inner >= level:
+            return level, pointer
+        guards: list[Reg] = []
+        while level > inner and self.hoisted[level - 1] < HOISTED:
+            writes, guard = self.loops[level - 1]
+            new = guards if guard is None else [*guards, guard]
+            if buffer in writes or any(g.depth >= level for g in new):
+                break
+            guards, level = new, level - 1
+        if level == self.depth or not guards:
+            return level, pointer
+        taken = guards[0]
+        for guard in guards[1:]:
+            taken = self.both(taken, guard)
+        return level, self.choose(taken, pointer, Reg(ZEROS, "ptr"))
+
+    def choose(self, condition: Reg, a: Reg, b: Reg) -> Reg:
+        """One of two pointers."""
+        return self.pure(
+            f"select i1 {condition.ref}, ptr {a.ref}, ptr {b.ref}",
+            "ptr",
+            False,
+            max(condition.depth, a.depth, b.depth),
+        )
 
     def masked_load(self, type_: str, dtype: str, pointer: Reg, mask: Reg) -> Reg:
         """A vector of consecutive elements, 0 where the mask is not set."""
+        return self.here(self._masked(type_, dtype, pointer, mask), dtype, True)
+
+    def _masked(self, type_: str, dtype: str, pointer: Reg, mask: Reg) -> str:
         name = f"llvm.masked.load.{self.suffix(dtype)}.p0"
         bits = f"<{self.lanes} x i1>"
         self.declare(name, f"declare {type_} @{name}(ptr, i32, {bits}, {type_})")
-        return self.here(
-            f"call {type_} @{name}(ptr {pointer.ref}, i32 {item_bytes(dtype)}, {bits} {mask.ref}, "
-            f"{type_} zeroinitializer)",
-            dtype,
-            True,
+        return (
+            f"call {type_} @{name}(ptr {pointer.ref}, i32 {item_bytes(dtype)}, "
+            f"{bits} {mask.ref}, {type_} zeroinitializer)"
         )
 
-    def _gather(self, type_: str, dtype: str, pointers: Reg, mask: Reg | None) -> Reg:
+    def _gather(self, type_: str, dtype: str, pointers: Reg, mask: Reg | None) -> str:
         kinds, bits = f"<{self.lanes} x ptr>", f"<{self.lanes} x i1>"
         name = f"llvm.masked.gather.{self.suffix(dtype)}.v{self.lanes}p0"
         self.declare(name, f"declare {type_} @{name}({kinds}, i32, {bits}, {type_})")
         which = mask.ref if mask is not None else "splat (i1 true)"
-        return self.here(
+        return (
             f"call {type_} @{name}({kinds} {pointers.ref}, i32 {ITEMSIZE[dtype]}, "
-            f"{bits} {which}, {type_} zeroinitializer)",
-            dtype,
-            True,
+            f"{bits} {which}, {type_} zeroinitializer)"
         )
 
     def suffix(self, dtype: str) -> str:
