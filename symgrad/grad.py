@@ -202,22 +202,31 @@ def vjp(y: Form, x: Form, cotangent: Form) -> Form:
 
 # -- forward mode ----------------------------------------------------------------------------------
 def _push(
-    outputs: Sequence[Expr], targets: Sequence[Expr], seeds: Sequence[Expr], lead: int
+    outputs: Sequence[Expr],
+    targets: Sequence[Expr],
+    seeds: Sequence[Expr],
+    lead: int,
+    related: bool = True,
 ) -> list[Any]:
-    """The tangent of each output, zeros with a warning where there is none."""
+    """The tangent of each output, zeros where there is none.
+
+    Warns of a target that no output depends on if they are expected to be `related`, and in any
+    case when every tangent is zero.
+    """
     stable, sources = stabilised(outputs, targets)
     joined: dict[int, Expr] = {}
     for by, seed in zip(sources, seeds):
         before = joined.get(id(by))
         joined[id(by)] = seed if before is None else Map.of("add", before, seed)
-    results = []
-    for y, tangent in zip(outputs, push(stable, joined, lead)):
-        if tangent is None:
-            for target in targets:
-                _warn_disconnected([y], target)
-            tangent = zeros(seeds[0].shape[:lead] + y.shape, y.dtype)
-        results.append(tangent)
-    return results
+    tangents = push(stable, joined, lead)
+    reached = {id(e) for e in toposort(outputs)} if related else {id(t) for t in targets}
+    for target in targets:
+        if id(target) not in reached or all(t is None for t in tangents):
+            _warn_disconnected(outputs, target)
+    return [
+        zeros(seeds[0].shape[:lead] + y.shape, y.dtype) if t is None else t
+        for y, t in zip(outputs, tangents)
+    ]
 
 
 def jvp(y: Form, x: Form, tangent: Form) -> Form:
@@ -235,7 +244,8 @@ def hvp(loss: Expr, w: Form, v: Form) -> Form:
     given = _matched("hvp: the direction", w, v)
     seeds = [_vector("hvp: the direction", d, e) for e, d in zip(targets, given)]
     gradients = _pull([_seeded(loss)], targets)
-    return _like(w, _push(gradients, targets, seeds, 0))
+    # a loss may well be linear in some of its parameters, not in all of them
+    return _like(w, _push(gradients, targets, seeds, 0, related=False))
 
 
 # -- whole matrices --------------------------------------------------------------------------------

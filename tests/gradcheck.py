@@ -10,9 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from symgrad.grad import grad, hvp, jvp, vjp
-from symgrad.identity.evaluate import primitives, run
-from symgrad.identity.field import Tower
-from symgrad.identity.values import Context, Value
+from symgrad.interpret import evaluate
 from symgrad.node import Constant, Contract, Expr
 
 Point = dict[Expr, np.ndarray[Any, Any]]
@@ -21,13 +19,8 @@ Point = dict[Expr, np.ndarray[Any, Any]]
 def values(
     outputs: Sequence[Expr], point: Point, dims: dict[str, int] | None = None
 ) -> list[np.ndarray[Any, Any]]:
-    """The outputs at a point."""
-    given = {}
-    for leaf, array in point.items():
-        array = np.asarray(array, leaf.dtype if leaf.dtype != "float32" else np.float64)
-        given[id(leaf)] = Value(array, {} if array.dtype.kind == "f" else None)
-    context = Context(Tower(1, ()), dims=dims or {})
-    return [np.asarray(v.real) for v in run(primitives(outputs), context, given)]
+    """The outputs at a point, by the graph interpreter."""
+    return evaluate(outputs, point, dims)
 
 
 def total(y: Expr) -> Expr:

@@ -137,6 +137,9 @@ def test_second_derivative_of_a_linear_function_is_zero() -> None:
     assert not values([h], {})[0].any()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        b = leaf("b", 3)  # linear in b alone
+        _, zero = hvp(total(x * x + b), [x, b], [np.ones(3), np.ones(3)])
+        assert not values([zero], {})[0].any()
         h = hessian(total(x * 2.0), x)
     assert h.shape == (3, 3) and not values([h], {})[0].any()
 
