@@ -231,7 +231,7 @@ class Writer:
     ) -> Value:
         """An element of a certain copy of a node."""
         offset, full = self.address(layout, node.shape, at)
-        if when is None and not full and self.live is not None and self.lane in offset.names:
+        if when is None and not full and self.live is not None:
             when = self.live
         return Load(self.touch(name, "r"), offset, node.dtype, when, full)
 
@@ -251,10 +251,9 @@ class Writer:
     def value(self, node: Expr, at: At, when: Value | None = None) -> Value:
         """The value of a node at a logical index."""
         key = (id(node), at)
-        if when is None:
-            for scope in reversed(self._memo):
-                if key in scope:
-                    return scope[key]
+        for scope in reversed(self._memo):
+            if key in scope:
+                return scope[key]
         if not at and len(self._memo) > 1:
             return self._hoisted(node)
         found = self._value(node, at, when)
@@ -322,7 +321,7 @@ class Writer:
             return self._gathered(n, at, when)
         if isinstance(n, Random):
             return self._random(n, at)
-        raise GraphError(f"{n.name} of shape {n.shape} is used before it is computed")
+        raise GraphError(f"{n.name} of shape {n.shape} is used at {at} before it is computed")
 
     def _product(self, n: Contract, at: At, when: Value | None) -> Value:
         return self._multiply(n, dict(zip(n.out, at)), when)
@@ -361,7 +360,7 @@ class Writer:
                 low = Op("greater_equal", (number, Const(0, "int64")), "bool")
                 high = Op("less", (number, Index(size, "int64")), "bool")
                 conditions.append(self.let(Op("logical_and", (low, high), "bool"), "inside"))
-            index.append(poly)
+            index.append(Poly() if arg.shape[axis] == 1 else poly)
         if not conditions:
             return self.value(arg, tuple(index))
         condition = conditions[0]
