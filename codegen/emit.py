@@ -16,8 +16,8 @@ from typing import Protocol
 
 from codegen.emit_address import Addresses
 from codegen.emit_builder import MEMORY_TYPE, EmitError, Reg
+from codegen.emit_pack import Packing
 from codegen.emit_scan import Facts, scan
-from codegen.emit_transpose import Transposes
 from codegen.emit_values import ZEROS
 from codegen.loops import ITEMSIZE, Buffer, Call, Derived, Kernel, Program
 from codegen.target import Target
@@ -35,7 +35,7 @@ class Plan(Protocol):
     def table(self) -> Mapping[str, int]: ...
 
 
-class KernelEmitter(Transposes):
+class KernelEmitter(Packing):
     """Emits one kernel."""
 
     def __init__(

@@ -467,3 +467,88 @@ def test_errors_name_the_kernel_and_what_is_wrong() -> None:
         with pytest.raises(EmitError, match=message) as caught:
             run(program(4, [statement], {"y": (F32, 4)}), {"y": np.zeros(4, F32)}, {}, target)
         assert "kernel kernel" in str(caught.value)
+
+
+@pytest.mark.parametrize("outs", [1, 2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 4, 7])
+@pytest.mark.parametrize("apart", [1, 2])
+def test_sums_across_lanes_update_weights_together(
+    target: Target, outs: int, rows: int, apart: int
+) -> None:
+    """A weight gradient of a narrow layer, with momentum, fused: m = m/2 + g, w -= rate * m."""
+    lanes = target.lanes
+    at = P("b") * lanes + "l"
+    x, d = (Load(name, at + P(i) * 1000, F32) for name, i in (("x", "i"), ("d", "j")))
+    element = (P("p") * (rows * outs) + P("i") * outs + "j") * apart
+    gradient = Get("acc", F32, ("i", "j"))
+    momentum = op("add", op("mul", Load("m", element, F32), Const(0.5, F32)), Get("g", F32))
+    step = op("mul", Load("rate", P(0), F32), op("tanh", Load("m", element, F32)))
+    scale = Load("scale", P("i"), F32)
+    leaves = (
+        Let("g", op("mul", gradient, scale)),
+        Store("m", element, momentum),
+        Store("w", element, op("sub", Load("w", element, F32), step)),
+        Store("k", element, Index(element, I32)),
+    )
+
+    def over(*body: Stmt) -> For:
+        return For("i", P(rows), (For("j", P(outs), body, outs),), rows)
+
+    sums = Lanes(
+        "l", P("n") - P("b") * lanes, (over(Accumulate("acc", ("i", "j"), "add", op("mul", x, d))),)
+    )
+    body = For(
+        "p",
+        P(2),
+        (
+            Declare("acc", F32, Const(0.0, F32), (rows, outs)),
+            For("b", P("blocks"), (sums,)),
+            over(*leaves),
+        ),
+    )
+    size = 2 * rows * outs * apart
+    shapes = {
+        "x": (F32, 9000),
+        "d": (F32, 9000),
+        "m": (F32, size),
+        "w": (F32, size),
+        "rate": (F32, 1),
+        "scale": (F32, rows),
+        "k": (I32, size),
+    }
+    prog = program(lanes, [body], shapes, blocks(lanes))
+    arrays = {name: np.zeros(s, t) if t == I32 else normal(s) for name, (t, s) in shapes.items()}
+    check(prog, arrays, {"n": 37}, target, 1e-4)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_loads_leave_the_loops_they_do_not_depend_on(target: Target, n: int) -> None:
+    lanes = target.lanes
+    rate, row = Load("rate", P(0), F32), Load("x", P("l"), F32)
+    value = op("mul", row, op("div", Const(1.0, F32), rate))
+    nest = For(
+        "i",
+        P("n"),
+        (
+            For(
+                "k",
+                P(3),
+                (
+                    For(
+                        "q", P("n"), (Lanes("l", None, (Store("y", P("q") * lanes + "l", value),)),)
+                    ),
+                    Store("z", P("i"), Load("s", P("n") * 0 + P("i") * 0, F32)),
+                    Store("s", P("i"), rate),
+                ),
+            ),
+        ),
+    )
+    shapes = {
+        "x": (F32, lanes),
+        "y": (F32, 3 * lanes),
+        "rate": (F32, 1),
+        "s": (F32, 3),
+        "z": (F32, 3),
+    }
+    prog = program(lanes, [nest, Store("y", P(0), rate)], shapes, {"n": 3})
+    check(prog, {name: normal(s) for name, (_, s) in shapes.items()}, {"n": n}, target, 1e-6)
