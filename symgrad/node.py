@@ -68,10 +68,17 @@ class Expr:
 
     def with_args(self, args: Sequence[Expr]) -> Expr:
         """The same operation on other operands (the node itself when they are the same)."""
-        if len(args) == len(self.args) and all(a is b for a, b in zip(args, self.args)):
-            return self
+        if len(args) == len(self.args):
+            for a, b in zip(args, self.args):
+                if a is not b:
+                    break
+            else:
+                return self
         with source.at(self.where):
-            return self._rebuild(tuple(args))
+            for a, b in zip(args, self.args):
+                if a.shape != b.shape or a.dtype != b.dtype:
+                    return self._rebuild(tuple(args))
+            return _intern(type(self), tuple(args), self.attrs, self.shape, self.dtype)  # type: ignore[no-any-return]
 
     def _rebuild(self, args: tuple[Expr, ...]) -> Expr:
         raise NotImplementedError(self.kind)
@@ -167,8 +174,7 @@ class Expr:
     def __ne__(self, other: Any) -> Expr:  # type: ignore[override]
         return OPERATORS["not_equal"](self, other)  # type: ignore[no-any-return]
 
-    def __hash__(self) -> int:
-        return object.__hash__(self)
+    __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Expr:
         return OPERATORS["getitem"](self, index)  # type: ignore[no-any-return]

@@ -76,7 +76,7 @@ def run(
     if first:
         result, log = rewrite(result, _rules(first))
     if "factor" in chosen:
-        result, more = rewrite(result, _rules(("factor", "canonicalise")))
+        result, more = rewrite(result, _rules(("factor", "canonicalise")), _rules(("factor",)))
         log += more
     return result, log
 

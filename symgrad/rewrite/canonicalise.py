@@ -36,12 +36,12 @@ from symgrad.rewrite.patterns import (
     node,
     scalar,
     softplus,
-    spread,
     sqrt,
     square,
     tag,
     total,
     var,
+    view,
     where,
 )
 
@@ -186,11 +186,11 @@ ALGEBRA = Table("canonicalise", [
     Rule("times negative", x * -y, -(x * y)),  # x * -y -> -(x * y)
     Rule("negative over", -x / y, -(x / y)),  # -x / y -> -(x / y)
     Rule("over negative", x / -y, -(x / y)),  # x / -y -> -(x / y)
-    Rule("plus spread negative", x + spread(-y), x - spread(y), lambda B: B is not None),  # x + b(-y) -> x - b(y)
-    Rule("minus spread negative", x - spread(-y), x + spread(y), lambda B: B is not None),  # x - b(-y) -> x + b(y)
-    Rule("times spread negative", x * spread(-y), -(x * spread(y)), lambda B: B is not None),  # x * b(-y) -> -(x * b(y))
-    Rule("spread negative over", spread(-x) / y, -(spread(x) / y), lambda B: B is not None),  # b(-x) / y -> -(b(x) / y)
-    Rule("over spread negative", x / spread(-y), -(x / spread(y)), lambda B: B is not None),  # x / b(-y) -> -(x / b(y))
+    Rule("plus spread negative", x + view(-y), x - view(y)),  # x + b(-y) -> x - b(y)
+    Rule("minus spread negative", x - view(-y), x + view(y)),  # x - b(-y) -> x + b(y)
+    Rule("times spread negative", x * view(-y), -(x * view(y))),  # x * b(-y) -> -(x * b(y))
+    Rule("spread negative over", view(-x) / y, -(view(x) / y)),  # b(-x) / y -> -(b(x) / y)
+    Rule("over spread negative", x / view(-y), -(x / view(y))),  # x / b(-y) -> -(x / b(y))
     Rule("sign into constant", -(c * x), -c * x),  # -(c x) -> (-c) x
     Rule("negative constant over", c / x, -(-c / x), negative),  # (-c) / x -> -(c / x)
     Rule("negative times difference", c * (x - y), -c * (y - x), negative),  # (-c)(x - y) -> c (y - x)
@@ -213,7 +213,7 @@ ALGEBRA = Table("canonicalise", [
     Rule("0-d factor out of product", (u * x) * y, u * (x * y), lambda x, y: array(x) and array(y)),  # (u x) y -> u (x y)
     Rule("0-d factor out of quotient", (u * x) / y, u * (x / y), lambda x: array(x)),  # (u x) / y -> u (x / y)
     Rule("times reciprocal", x * (1 / y), x / y, lambda x, y: isinstance(x, Constant) if reciprocal_size(y) else array(y) or not array(x)),  # x (1/y) -> x / y
-    Rule("times spread reciprocal", x * spread(1 / y), x / spread(y), lambda B: B is not None),  # x b(1/y) -> x / b(y)
+    Rule("times spread reciprocal", x * view(1 / y), x / view(y)),  # x b(1/y) -> x / b(y)
     # powers
     Rule("power 0", x ** 0, 1),  # x ** 0 -> 1
     Rule("power 1", x ** 1, x),  # x ** 1 -> x

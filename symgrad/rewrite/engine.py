@@ -22,12 +22,12 @@ of fuel is taken as it stands.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import Any, Callable, Container, Iterable, Mapping, Sequence
 
 from symgrad import source
 from symgrad.errors import SymgradError
 from symgrad.node import Expr
-from symgrad.rewrite.patterns import Pattern, Variant, build, fill, tag, variants
+from symgrad.rewrite.patterns import Pattern, Variant, build, fill, lift, tag, variants
 from symgrad.sizes import show
 
 ANY_ROOT = ""  # rules that name no root
@@ -79,7 +79,7 @@ class Rule:
             raise ValueError(f"rule {name!r}: exact=False needs a reason")
         self.name, self.pattern, self.only = name, pattern, only
         self.exact, self.why, self.example = exact, why, example
-        self.result: Any = _callable(result) if callable(result) else result
+        self.result: Any = _callable(result) if callable(result) else lift(result)  # type: ignore
         self.when = None if when is None else _callable(when)
         self._variants: list[_Bound] | None = None
 
@@ -128,19 +128,14 @@ class _Bound:
             raise RuleError(f"rule {self.rule.name!r}: no hole named {', '.join(missing)}")
         return function, tuple(self.holes.get(n, -2) for n in names)
 
-    def apply(self, n: Expr, run: Run) -> Expr | None:
-        registers = self.match(n)
-        if registers is None:
-            return None
+    def build(self, n: Expr, registers: list[Expr], run: Run) -> Expr | None:
+        """What the rule makes of a node that matches; None where it declines."""
         if self.when is not None and not _call(self.when, registers, run):
             return None
         if isinstance(self.result, tuple):
             return _call(self.result, registers, run)  # type: ignore[no-any-return]
         holes = {name: None if i < 0 else registers[i] for name, i in self.holes.items()}
-        pattern = self.result if isinstance(self.result, Pattern) else None
-        if pattern is None:
-            pattern = Pattern("number", value=self.result)
-        return build(pattern, holes, n.dtype)
+        return build(self.result, holes, n.dtype)
 
 
 def _call(call: tuple[Callable[..., Any], tuple[int, ...]], found: list[Expr], run: Run) -> Any:
@@ -155,6 +150,11 @@ class Table:
     stage: str
     rules: Sequence[Rule]
     quiet: bool = False  # not worth a line in the log
+
+
+class _Everything:
+    def __contains__(self, tag: object) -> bool:
+        return True
 
 
 class RuleSet:
@@ -174,6 +174,7 @@ class RuleSet:
             for rule in table.rules:
                 for root in rule.roots or tuple(self._by_root):
                     self._by_root[root].append((table, rule))
+        self.roots: Container[str] = _Everything() if self._by_root[ANY_ROOT] else self._by_root
 
     def candidates(self, signature: Signature) -> list[tuple[Table, _Bound]]:
         found = self._index.get(signature)
@@ -207,6 +208,8 @@ class Run:
     """One application of a rule set; rules that ask for `run` may read the number of users."""
 
     rules: RuleSet
+    narrow: RuleSet  # enough for nodes in `settled`, which are in normal form but for these rules
+    settled: Container[Expr] = ()
     uses: dict[Expr, int] = field(default_factory=dict)
     log: list[Rewrite] = field(default_factory=list)
     final: dict[Expr, Expr] = field(default_factory=dict)
@@ -220,19 +223,27 @@ class Run:
             last = "; ".join(r.rule for r in self.log[-6:])
             raise RuleError(f"the rules go in circles at {n!r}, the last ones: {last}")
 
-    def step(self, n: Expr) -> Expr | None:
+    def step(self, n: Expr, rules: RuleSet) -> Expr | None:
         """What the first rule that fires makes of a node, or None."""
         tags = self.tags
-        signature = []
-        for a in (n, *n.args):
+        own = tags.get(n)
+        if own is None:
+            own = tags[n] = tag(n)
+        if own not in rules.roots:
+            return None
+        signature = [own]
+        for a in n.args:
             t = tags.get(a)
             if t is None:
                 t = tags[a] = tag(a)
             signature.append(t)
-        for table, bound in self.rules.candidates(tuple(signature)):
+        for table, bound in rules.candidates(tuple(signature)):
+            registers = bound.match(n)
+            if registers is None:
+                continue
             source._override.append(n.where)
             try:
-                after = bound.apply(n, self)
+                after = bound.build(n, registers, self)
                 if after is None or after is n:
                     continue
                 if after.shape != n.shape and not after.shape:
@@ -258,7 +269,7 @@ class Run:
             return final[root]
         became: dict[Expr, Expr] = {}  # replaced by a rule, whose result is not final yet
         active: set[Expr] = set()
-        fuel: dict[Expr, int] = {root: FUEL}
+        fuel: dict[Expr, int] = {}  # of what rules built; the others have all of it
         stack = [root]
         while stack:
             n = stack[-1]
@@ -282,15 +293,16 @@ class Run:
                 continue
             pending = [a for a in n.args if a not in final]
             if pending:
-                left = fuel[n]
-                for a in pending:
-                    fuel.setdefault(a, left)
+                if n in fuel:
+                    for a in pending:
+                        fuel.setdefault(a, fuel[n])
                 stack.extend(reversed(pending))
                 continue
             if changed and any(a in changed for a in n.args):
                 changed.add(n)
-            left = fuel[n]
-            current = n.with_args([final[a] for a in n.args])
+            left = fuel.get(n, FUEL) if fuel else FUEL
+            current = n.with_args([final[a] for a in n.args]) if n.args else n
+            rules = self.rules
             if current is not n:
                 if n in changed:
                     changed.add(current)
@@ -305,8 +317,11 @@ class Run:
                     final[n] = current
                     stack.pop()
                     continue
-                fuel.setdefault(current, left)
-            after = self.step(current) if left > 0 else None
+                if left < FUEL:
+                    fuel.setdefault(current, left)
+            elif n in self.settled:
+                rules = self.narrow
+            after = self.step(current, rules) if left > 0 else None
             if after is None:
                 if left <= 0:
                     self._cycle(n)
@@ -325,9 +340,15 @@ class Run:
         return final[root]
 
 
-def rewrite(outputs: Sequence[Expr], rules: RuleSet) -> tuple[list[Expr], list[Rewrite]]:
-    """The outputs in the normal form of the rules, and the log."""
-    run = Run(rules, count_uses(outputs))
+def rewrite(
+    outputs: Sequence[Expr], rules: RuleSet, added: RuleSet | None = None
+) -> tuple[list[Expr], list[Rewrite]]:
+    """The outputs in the normal form of the rules, and the log. With `added`, the outputs are in
+    the normal form of the other rules already, and these are tried first of all on every node."""
+    run = Run(rules, rules)
+    if added is not None:
+        run.uses = count_uses(outputs)
+        run.settled, run.narrow = run.uses, added
     return [run.rewrite(e) for e in outputs], run.log
 
 
@@ -335,7 +356,7 @@ def rewrite_where_needed(
     outputs: Sequence[Expr], rules: RuleSet
 ) -> tuple[list[Expr], list[Rewrite]]:
     """The same, but what was only brought into another form stays the node it was."""
-    run = Run(rules)
+    run = Run(rules, rules)
     new = [run.rewrite(e) for e in outputs]
     back: dict[Expr, Expr] = {}
     for n, final in run.final.items():

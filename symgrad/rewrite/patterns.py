@@ -7,6 +7,7 @@ that compare a node with the pattern and fetch what the holes stand for.
     log(exp(x))                        functions of the op table, by name
     total(x)                           a sum over some axes (the axes are hole "S")
     spread(x)                          x read along more axes, or a 0-d x (the axes are hole "B")
+    view(x)                            x read along more axes or in another order, not x itself
     peak(x)                            a maximum over some axes
 
 Commutative functions match in either order. A hole used twice must meet the same node twice.
@@ -116,6 +117,11 @@ def spread(x: Pattern, axes: str = "B") -> Pattern:
     return Pattern("spread", (x,), name=axes)
 
 
+def view(x: Pattern, axes: str = "B") -> Pattern:
+    """x read along more axes or in another order; unlike `spread`, never x itself."""
+    return Pattern("view", (x,), name=axes)
+
+
 def peak(x: Pattern, axes: str = "M") -> Pattern:
     return Pattern("max", (x,), name=axes)
 
@@ -155,6 +161,19 @@ def tag(n: Expr) -> str:
     if cls is Reduce:
         return n.attrs[0]  # type: ignore[no-any-return]
     return n.kind
+
+
+_numbers: dict[tuple[object, ...], float | int | bool | None] = {}
+
+
+def number(c: Constant) -> float | int | bool | None:
+    """The value of a 0-d constant."""
+    found = _numbers.get(c.attrs)
+    if found is None:
+        if len(_numbers) > 10_000:
+            _numbers.clear()
+        found = _numbers[c.attrs] = c.scalar
+    return found
 
 
 # -- matching -----------------------------------------------------------------------------------
@@ -219,7 +238,7 @@ class Variant:
                 if type(r) is not Constant or r.shape:
                     return None
             elif step == "number":
-                if type(r) is not Constant or r.shape or r.scalar != value:
+                if type(r) is not Constant or r.shape or number(r) != value:
                     return None
             elif r.attrs != registers[value].attrs:
                 return None
@@ -287,7 +306,7 @@ def build(p: Pattern, holes: dict[str, Expr | None], dtype: str) -> Expr:
     built = [None if a.kind == "number" else build(a, holes, dtype) for a in p.args]
     near = next((b.dtype for b in built if b is not None and b.dtype != "bool"), dtype)
     args = [Constant.of(a.value, near) if b is None else b for a, b in zip(p.args, built)]
-    if p.kind == "spread":
+    if p.kind in ("spread", "view"):
         return respread(args[0], holes[p.name])
     if p.kind == "sum":
         form = holes[p.name]

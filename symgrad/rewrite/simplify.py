@@ -33,16 +33,11 @@ from symgrad.rewrite.patterns import (
 from symgrad.rewrite.stabilise import is_choice, mean_factor
 from symgrad.rewrite.structure import aligned, places, summed_axes
 
-x, y, z, g, e, p, t = (var(name) for name in "xyzgept")
+x, y, z, g, p, t = (var(name) for name in "xyzgpt")
 u, v = scalar("u"), scalar("v")
 
 
 # -- side conditions ----------------------------------------------------------------------------
-def is_total_of(s: Expr, e: Expr, B: Expr | None) -> bool:
-    """s is the sum of e, and B spreads it back."""
-    return tag(e) == "exp" and tag(s) == "sum" and s.args[0] is e and aligned(s, B)
-
-
 def is_probability(p: Expr) -> bool:
     """Positive by construction (where it underflows, a quotient by it was NaN)."""
     if tag(p) in ("exp", "sigmoid"):
@@ -114,12 +109,9 @@ TABLE = Table("simplify", [
     Rule("spread denominator of difference, turned", spread(z / y) - x / spread(y), (spread(z) - x) / spread(y),
          lambda x: array(x)),  # b(t/s) - x/b(s) -> (b(t) - x)/b(s)
     # a softmax appears
-    Rule("exp times quotient", e * spread(g / y), spread(g) * (e / spread(y)),
-         lambda e, y, B: is_total_of(y, e, B)),  # e b(g/s) -> b(g) (e/b(s)), s = sum(e)
-    Rule("exp in a quotient", e * (x / spread(y)), x * (e / spread(y)),
-         lambda e, y, B: is_total_of(y, e, B)),  # e (x/b(s)) -> x (e/b(s))
-    Rule("product over a sum", (e * x) / spread(y), x * (e / spread(y)),
-         lambda e, y, B: is_total_of(y, e, B)),  # (e x)/b(s) -> x (e/b(s))
+    Rule("exp times quotient", exp(x) * spread(g / total(exp(x))), spread(g) * (exp(x) / spread(total(exp(x)))), aligned),  # e b(g/s) -> b(g) (e/b(s)), s = sum(e)
+    Rule("exp in a quotient", exp(x) * (y / spread(total(exp(x)))), y * (exp(x) / spread(total(exp(x)))), aligned),  # e (y/b(s)) -> y (e/b(s))
+    Rule("product over a sum", (exp(x) * y) / spread(total(exp(x))), y * (exp(x) / spread(total(exp(x)))), aligned),  # (e y)/b(s) -> y (e/b(s))
     # quotients by positive quantities
     Rule("times quotient by itself", p * (x / p), x, lambda p: is_probability(p),
          exact=False, why="an underflowed p made this NaN"),  # p (x/p) -> x
