@@ -267,9 +267,9 @@ class Writer:
             return self._value(node, (), None)
         outer, self.body, lane, self.lane = self.body, self._top, self.lane, None
         memo, self._memo = self._memo, self._memo[:1]
-        flat, self.flat = self.flat, None
+        flat, self.flat, live, self.live = self.flat, None, self.live, None
         found = self.let(self.value(node, ()), "s")
-        self._memo, self.body, self.lane, self.flat = memo, outer, lane, flat
+        self._memo, self.body, self.lane, self.flat, self.live = memo, outer, lane, flat, live
         self._memo[0][id(node), ()] = found
         return found
 
