@@ -14,6 +14,7 @@ it is imported only for a derivative that nobody gave or an op of a user.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -115,19 +116,11 @@ def _node(e: Any, visit: Callable[[Any], Any]) -> Any:
     if isinstance(e, sympy.Mul):
         return _product(e, visit)
     if isinstance(e, sympy.Pow):
-        return _power(visit(e.base), e.exp, visit) if not _logistic(e) else _logistics([e], visit)
+        if _logistic(e):
+            return reduce(operator.mul, _logistics([e], visit))
+        return _power(visit(e.base), e.exp, visit)
     if isinstance(e, sympy.log):
-        inner = _one_plus_exp(e.args[0])
-        if inner is not None:
-            return _call("softplus", visit(inner))
-        rest = e.args[0] - 1
-        if (
-            isinstance(e.args[0], sympy.Add)
-            and not rest.is_number
-            and len(rest.args) < len(e.args[0].args)
-        ):
-            return _call("log1p", visit(rest))
-        return _call("log", visit(e.args[0]))
+        return _logarithm(e.args[0], visit)
     if isinstance(e, sympy.Piecewise):
         return _piecewise(e, visit)
     if isinstance(e, (sympy.Derivative, sympy.Subs)):
@@ -146,6 +139,16 @@ def _node(e: Any, visit: Callable[[Any], Any]) -> Any:
 
 def _call(name: str, *args: Any) -> Any:
     return getattr(sp, name)(*args)
+
+
+def _logarithm(inner: Any, visit: Callable[[Any], Any]) -> Any:
+    """log(1 + exp(u)) is a softplus, log(1 + u) a log1p."""
+    u = _one_plus_exp(inner)
+    if u is not None:
+        return _call("softplus", visit(u))
+    if isinstance(inner, sympy.Add) and sympy.S.One in inner.args:
+        return _call("log1p", visit(inner - 1))
+    return _call("log", visit(inner))
 
 
 def _of_steps(e: Any) -> Any:
@@ -199,51 +202,42 @@ def _logistic(e: Any) -> bool:
     )
 
 
-def _logistics(factors: list[Any], visit: Callable[[Any], Any]) -> Any:
-    """A product with factors (1 + exp(u))^-k: sigmoids of -u, and exp(u) with one of them is the
-    sigmoid of u, so that nothing overflows into inf / inf."""
+def _logistics(factors: list[Any], visit: Callable[[Any], Any]) -> list[Any]:
+    """Factors (1 + exp(u))^-k as sigmoids of -u. With exp(m u) beside them m are sigmoids of u, so
+    that nothing overflows into inf / inf."""
     values: list[Any] = []
     rest = [f for f in factors if not _logistic(f)]
     for f in factors:
         if not _logistic(f):
             continue
         u, count = _one_plus_exp(f.base), -int(f.exp)
-        falling, rising = _call("sigmoid", visit(-u)), _call("sigmoid", visit(u))
-        while count and sympy.exp(u) in rest:
-            rest.remove(sympy.exp(u))
-            values.append(rising)
-            count -= 1
-        # exp(m u) with m of the factors, as exp(2u) / (1 + exp(u))^2
         for r in [r for r in rest if isinstance(r, sympy.exp)]:
-            times = sympy.simplify(r.args[0] / u)
+            times = r.args[0] / u
             if times.is_Integer and 0 < times <= count:
                 rest.remove(r)
-                values += [rising] * int(times)
+                values += [_call("sigmoid", visit(u))] * int(times)
                 count -= int(times)
-        values += [falling] * count
-    values = [visit(r) for r in rest] + values
-    return reduce(lambda a, b: a * b, values)
+        values += [_call("sigmoid", visit(-u))] * count
+    return [visit(r) for r in rest] + values
 
 
 def _product(e: Any, visit: Callable[[Any], Any]) -> Any:
     """Factors with a negative exponent go below one fraction line; the number comes first."""
     number, rest = e.as_coeff_Mul()
     factors = list(rest.args) if isinstance(rest, sympy.Mul) else [rest]
-    if any(_logistic(f) for f in factors):
-        with_logistic = [f for f in factors if _logistic(f) or isinstance(f, sympy.exp)]
-        above = [visit(f) for f in factors if f not in with_logistic and not _below(f)]
-        above.append(_logistics(with_logistic, visit))
-        below = [f for f in factors if f not in with_logistic and _below(f)]
-    else:
-        above = [visit(f) for f in factors if not _below(f)]
-        below = [f for f in factors if _below(f)]
-    value = reduce(lambda a, b: a * b, above) if above else None
+    with_logistic = [f for f in factors if _logistic(f) or isinstance(f, sympy.exp)]
+    if not any(map(_logistic, factors)):
+        with_logistic = []
+    others = [f for f in factors if f not in with_logistic]
+    above = [visit(f) for f in others if not _below(f)] + _logistics(with_logistic, visit)
+    below: list[Any] = [visit(1 / f) for f in others if _below(f)]
     scale = float(number)
+    if not above:
+        under: Any = reduce(operator.mul, below)
+        return scale / under
+    value: Any = reduce(operator.mul, above)
     if below:
-        under = reduce(lambda a, b: a * b, [visit(1 / f) for f in below])
-        if value is None:
-            return scale / under
-        value = value / under
+        value = value / reduce(operator.mul, below)
     if scale == 1.0:
         return value
     return -value if scale == -1.0 else scale * value
@@ -256,11 +250,9 @@ def _below(f: Any) -> bool:
 def _power(base: Any, exponent: Any, visit: Callable[[Any], Any]) -> Any:
     """Whole and half exponents without a general power."""
     if exponent.is_number and (2 * exponent).is_Integer and abs(exponent) <= 16:
-        twice = int(2 * abs(exponent))
-        value = _whole(base, twice // 2) if twice > 1 else None
-        if twice % 2:
-            root = _call("sqrt", base)
-            value = root if value is None else value * root
+        whole, half = divmod(int(2 * abs(exponent)), 2)
+        factors = [_whole(base, whole)] if whole else []
+        value: Any = reduce(operator.mul, factors + ([_call("sqrt", base)] if half else []))
         return value if exponent > 0 else 1 / value
     return _call("pow", base, visit(exponent))
 

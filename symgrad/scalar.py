@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgrad import dtypes, source
-from symgrad.errors import DTypeError, GraphError
+from symgrad.errors import DTypeError
 
 if TYPE_CHECKING:
     from symgrad.node import Expr
+    from symgrad.userop import Formula
 
 NUMBERS = ("int32", "int64", "float32", "float64")
 FLOATS = ("float32", "float64")
@@ -269,13 +270,17 @@ def cast_to(dtype: str) -> Callable[..., Any]:
 # -- declaring ----------------------------------------------------------------------------------
 
 
-def _arity(function: Callable[..., Any]) -> int:
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's arguments, those with a default left out."""
+    found = inspect.signature(function).parameters.values()
+    return [p.name for p in found if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD]
+
+
+def arity_of(function: Callable[..., Any]) -> int:
+    """How many arguments an op of this meaning takes."""
     if isinstance(function, np.ufunc):
         return function.nin
-    if function is np.where:
-        return 3
-    found = inspect.signature(function).parameters.values()
-    return sum(p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD for p in found)
+    return 3 if function is np.where else len(_parameters(function))
 
 
 def step(*_: Any) -> None:
@@ -286,7 +291,7 @@ def primitive(
     name: str, numpy: Callable[..., Any], derivative: Callable[..., Any], rule: str = "float"
 ) -> None:
     """Declare an op that codegen knows."""
-    OPS[name] = ScalarOp(name, _arity(numpy), True, rule, numpy, None, derivative)
+    OPS[name] = ScalarOp(name, arity_of(numpy), True, rule, numpy, None, derivative)
 
 
 def composite(
@@ -296,138 +301,7 @@ def composite(
     rule: str = "float",
 ) -> None:
     """Declare an op by its body over `sp`; without a derivative SymPy finds it when needed."""
-    OPS[name] = ScalarOp(name, _arity(body), False, rule, None, body, derivative)
-
-
-# -- ops of users, and derivatives nobody gave -------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Formula:
-    """A body and its derivatives as SymPy expressions."""
-
-    symbols: tuple[Any, ...]
-    result: Any  # the symbol of the op's value, which a given derivative may use
-    expr: Any
-    derivatives: tuple[Any, ...]
-
-    @staticmethod
-    def of(op: ScalarOp) -> Formula:
-        """The formula of a built-in op, its derivatives found by SymPy; kept."""
-        if op.name not in _formulas:
-            import sympy
-
-            from symgrad.formulas import derivative
-
-            symbols = sympy.symbols(f"x:{op.arity}", real=True)
-            with exact():
-                expr = sympy.sympify(op.sympy(*symbols))
-            found = tuple(derivative(expr, s) for s in symbols)
-            _formulas[op.name] = Formula(symbols, sympy.Symbol("out", real=True), expr, found)
-        return _formulas[op.name]
-
-    def apply(self, args: Sequence[Expr]) -> Expr:
-        return from_sympy(self.expr, dict(zip(self.symbols, args)))
-
-    def partials(self, args: Sequence[Expr], out: Expr) -> tuple[Expr, ...]:
-        given = {**dict(zip(self.symbols, args)), self.result: out}
-        return tuple(from_sympy(d, given) for d in self.derivatives)
-
-    def same(self, other: Formula) -> bool:
-        return self.expr == other.expr and self.derivatives == other.derivatives  # type: ignore
-
-
-_formulas: dict[str, Formula] = {}
-
-
-def from_sympy(expr: Any, args: dict[Any, Expr]) -> Expr:
-    """A SymPy expression as Map nodes; `args` says what each of its symbols stands for."""
-    from symgrad.formulas import convert
-
-    return convert(expr, args)
-
-
-def elementwise(
-    name: str, body: Callable[..., Any], derivative: Callable[..., Any] | None = None
-) -> Callable[..., Expr]:
-    """Declare an op of one's own from a formula, and return it as a function of expressions.
-
-    `body` is called with real SymPy symbols, one for each argument. `derivative`, if given, takes
-    the same symbols, and the op's value behind them if it has one parameter more, and returns the
-    derivative, a tuple of them when there are several arguments. Otherwise SymPy finds it. The op
-    broadcasts, is compiled into vector code, and is differentiable as often as wanted.
-
-    Raises GraphError when the name is taken by another op or the body is no formula.
-
-    >>> import sympy
-    >>> from symgrad.node import Input
-    >>> swish = elementwise("swish", lambda x: x / (1 + sympy.exp(-x)))
-    >>> swish(Input("x", (2, 3))).shape
-    (2, 3)
-    """
-    import sympy
-
-    at = source.quote(source.here())
-    if not isinstance(name, str) or not name.isidentifier():
-        raise GraphError(f"elementwise: the name must be an identifier, got {name!r}{at}")
-    arity = _arity(body)
-    if arity == 0:
-        raise GraphError(f"elementwise {name!r}: the body takes no argument{at}")
-    symbols = tuple(sympy.symbols(f"x:{arity}", real=True))
-    result = sympy.Symbol("out", real=True)
-    formula = Formula(symbols, result, _formula(name, "body", at, body, symbols, symbols)[0], ())
-    if derivative is None:
-        from symgrad import formulas
-
-        derivatives = tuple(formulas.derivative(formula.expr, s) for s in symbols)
-    else:
-        given = symbols + (result,) if _arity(derivative) > arity else symbols
-        derivatives = _formula(name, "derivative", at, derivative, given, (*symbols, result))
-        if len(derivatives) != arity:
-            raise GraphError(
-                f"elementwise {name!r}: {len(derivatives)} derivatives for {arity} arguments{at}"
-            )
-    formula = Formula(symbols, result, formula.expr, derivatives)
-    known = OPS.get(name)
-    if known is not None and (known.user is None or not known.user.same(formula)):
-        what = "a built-in op" if known.user is None else "another op declared before"
-        raise GraphError(f"elementwise: the name {name!r} is taken by {what}{at}")
-    if known is None:
-        OPS[name] = ScalarOp(name, arity, False, "float", None, body, derivative, user=formula)
-        # A formula that cannot be compiled is an error here, not at the first use.
-        try:
-            _try_out(OPS[name])
-        except BaseException:
-            del OPS[name]
-            raise
-    return function(name)
-
-
-def _formula(
-    name: str, what: str, at: str, rule: Callable[..., Any], given: Any, allowed: Any
-) -> tuple[Any, ...]:
-    """What a user's lambda gives on symbols, as SymPy expressions."""
-    import sympy
-
-    try:
-        found = rule(*given)
-        found = found if isinstance(found, (tuple, list)) else (found,)
-        exprs = tuple(sympy.sympify(f) for f in found)
-    except Exception as error:
-        raise GraphError(
-            f"elementwise {name!r}: its {what} fails on SymPy symbols: {error}{at}"
-        ) from error
-    for e in exprs:
-        if not isinstance(e, sympy.Basic) or e.free_symbols - set(allowed):
-            raise GraphError(f"elementwise {name!r}: its {what} gives {e}, no formula{at}")
-    return exprs
-
-
-def _try_out(op: ScalarOp) -> None:
-    from symgrad.node import Input
-
-    args = [Input(f"x{i}", ()) for i in range(op.arity)]
-    op.partials(args, op.expand(*args))
+    OPS[name] = ScalarOp(name, arity_of(body), False, rule, None, body, derivative)
 
 
 def function(name: str) -> Callable[..., Expr]:
@@ -440,8 +314,14 @@ def function(name: str) -> Callable[..., Expr]:
         return apply(name, *args)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"`{name}` elementwise, {op.arity} argument{'s' * (op.arity > 1)}, broadcasting."
+    inner = op.numpy if op.body is None else op.body
+    names = "x" if op.arity == 1 or not inspect.isfunction(inner) else ", ".join(_parameters(inner))
+    takes = "a number of any dtype" if op.rule != "float" else "integers become float32"
+    call.__doc__ = f"`{name}({names})` elementwise, the arguments broadcast; {takes}."
     return call
 
 
 from symgrad import table as _table  # noqa: E402, F401 - fills OPS
+from symgrad.userop import Formula, elementwise, from_sympy  # noqa: E402
+
+__all__ = ["OPS", "RULES", "Formula", "ScalarOp", "elementwise", "from_sympy", "function", "sp"]

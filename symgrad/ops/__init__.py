@@ -6,7 +6,7 @@ way (`exp`, `maximum`, `gelu`, ...) is found by its name.
 
 >>> from symgrad.node import Input
 >>> x = Input("x", (2, 3))
->>> (exp(x) + 1).shape
+>>> (x * 2 + 1).shape
 (2, 3)
 """
 

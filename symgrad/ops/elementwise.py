@@ -84,20 +84,20 @@ def power(x: Any, y: Any) -> Expr:
     if is_sympy(x) or is_sympy(y):
         return apply("pow", x, y)
     y = core.strong("pow", y)
-    exponent = y.scalar if isinstance(y, Constant) and y.ndim == 0 else y
-    if isinstance(exponent, Expr) or not isinstance(exponent, (int, float, np.generic)):
+    n: Any = y.scalar if isinstance(y, Constant) and y.ndim == 0 else y
+    if not isinstance(n, (int, float, np.integer, np.floating)):
         return _general_power(x, y)
     x = core.as_expr("pow", x)
-    if isinstance(exponent, (float, np.floating)):
-        x = core.as_float("pow", x)
-        exponent = int(exponent) if float(exponent).is_integer() else float(exponent)
-    elif not dtypes.is_float(x.dtype) and exponent < 0:
-        raise DTypeError(
-            f"pow: integers to the negative power {exponent}; cast to a float first" + core.here()
-        )
-    if isinstance(y, Constant) and dtypes.is_float(y.dtype):
+    if isinstance(y, Constant):
         x = core.cast(x, dtypes.promote([x.dtype, y.dtype]))
-    return _constant_power(x, exponent)
+    if isinstance(n, (float, np.floating)):
+        x = core.as_float("pow", x)
+        n = int(n) if float(n).is_integer() else float(n)
+    elif not dtypes.is_float(x.dtype) and n < 0:
+        raise DTypeError(
+            f"pow: integers to the negative power {n}; cast to a float first" + core.here()
+        )
+    return _constant_power(x, n)
 
 
 def _constant_power(x: Expr, n: Any) -> Expr:

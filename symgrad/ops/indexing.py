@@ -295,7 +295,7 @@ def one_hot(labels: Any, classes: int, dtype: Any = "float32") -> Expr:
 
 
 def arange(start: Any, stop: Any = None, step: int = 1, dtype: Any = "int32") -> Expr:
-    """start, start + step, ... below stop; one argument, an int or a run-time size, counts from 0."""
+    """start, start + step, ... below stop; one argument, an int or run-time size, counts from 0."""
     if stop is None:
         start, stop = 0, start
     if isinstance(stop, Dim):
