@@ -212,8 +212,10 @@ def converted(value: Any, parameter: Parameter) -> Array:
         raise InputError(
             f"{what} has shape {show(parameter.shape)}, the value given {show(array.shape)}"
         )
-    python_number = not hasattr(value, "dtype") and array.ndim == 0
-    if not python_number and not np.can_cast(array.dtype, parameter.dtype, "same_kind"):
+    kind = array.dtype
+    if isinstance(value, int) and not isinstance(value, bool) and array.dtype.kind == "i":
+        kind = np.dtype("int32")  # a Python int is of any number type
+    if not np.can_cast(kind, parameter.dtype, "same_kind"):
         raise InputError(f"{what} is {parameter.dtype}, the value given {array.dtype}")
     return array.astype(parameter.dtype)
 

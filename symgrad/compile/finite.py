@@ -20,7 +20,7 @@ import numpy as np
 from symgrad import dtypes, source
 from symgrad.compile.graph import Graph
 from symgrad.errors import NonFiniteError
-from symgrad.node import Constant, Expr, Leaf
+from symgrad.node import Expr, Input, Leaf, Parameter
 from symgrad.state import Store
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def _numbered(nodes: Sequence[Expr]) -> dict[str, Expr]:
 
 
 def _fixed(node: Expr) -> bool:
-    """A constant: the infinity a mask is made of is not a fault."""
-    return isinstance(node, (Leaf, Constant)) or (
-        bool(node.args) and all(_fixed(a) for a in node.args)
-    )
+    """What depends on nothing given: the infinity that a mask is made of is not a fault."""
+    if isinstance(node, Leaf):
+        return not isinstance(node, (Input, Parameter))
+    return all(isinstance(a, Leaf) and _fixed(a) for a in node.args)
 
 
 def _term(node: Expr) -> str:

@@ -51,7 +51,9 @@ def training(
         results[name] = expression(value, f"output {name!r}")
     moved: dict[Parameter, Expr] = dict(updates_of(*results.values()).items())
     trained = trainable(loss, parameters)
-    settle(Graph(_inputs([*results.values(), *moved.values()]), results, moved), taken)
+    forward = Graph(_inputs([*results.values(), *moved.values()]), results, moved)
+    settle(forward, taken)
+    check(forward)
     gradients: dict[Expr, Parameter] = {
         Input(f"gradient of {p.name}", p.shape, p.dtype): p for p in trained
     }

@@ -34,7 +34,8 @@ from symgrad.show.pieces import Piece
 from symgrad.show.text import digits
 from symgrad.sizes import Size
 
-OR, AND, NOT, COMPARE, ADD, MUL, NEG, POW, ATOM = 10, 20, 30, 40, 50, 60, 55, 80, 100
+OR, AND, NOT, COMPARE, ADD = 10, 20, 30, 40, 50
+NEG, MUL, MATMUL, POW, ATOM = 55, 60, 65, 80, 100
 INFIX = {
     "add": ("+", ADD),
     "sub": ("-", ADD),
@@ -83,6 +84,9 @@ def piece(node: Expr, args: Sequence[Piece], look: Callable[[Expr], Piece]) -> P
     """One node, its operands already rendered."""
     if isinstance(node, Leaf):
         return leaf(node)
+    labels = pieces.one_hot(node)
+    if labels is not None:
+        return Piece(rf"\mathbf{{1}}_{{{look(labels).text}}}")
     if isinstance(node, Map):
         return _map(node, [_operand(node, a, p, look) for a, p in zip(node.args, args)])
     if isinstance(node, Contract):
@@ -239,9 +243,9 @@ def _contract(node: Contract, args: Sequence[Piece]) -> Piece:
     if isinstance(kind, pieces.Product):
         left, right = (1, 0) if kind.swapped else (0, 1)
         a = _turned(args[left], kind.left_transposed or node.args[left].ndim == 1)
-        return Piece(f"{a} {_turned(args[right], kind.right_transposed)}", MUL)
+        return Piece(f"{a} {_turned(args[right], kind.right_transposed)}", MATMUL)
     if isinstance(kind, pieces.Dot):
-        return Piece(f"{_turned(args[0], True)} {args[1].within(MUL, *BRACKETS)}", MUL)
+        return Piece(f"{_turned(args[0], True)} {_turned(args[1], False)}", MATMUL)
     if isinstance(kind, pieces.Transpose):
         return Piece(_turned(args[0], True), POW)
     if isinstance(kind, pieces.Broadcast):
@@ -258,7 +262,7 @@ BULLET = r" \odot "
 
 
 def _turned(own: Piece, transposed: bool) -> str:
-    shown = own.within(MUL if not transposed else ATOM, *BRACKETS)
+    shown = own.within(MATMUL if not transposed else ATOM, *BRACKETS)
     return rf"{{{shown}}}^{{\top}}" if transposed else shown
 
 

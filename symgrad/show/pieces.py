@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
-from symgrad.node import Contract, Custom, Expr, Indices, Leaf, Map, Reindex, toposort
+from symgrad.node import Contract, Custom, Expr, Indices, Iota, Leaf, Map, Reindex, toposort
 
 WIDTH = 72  # a part longer than this gets a name of its own even when it is used once
 
@@ -86,9 +86,34 @@ def _uses(order: Sequence[Expr]) -> dict[int, int]:
 
 def transparent(node: Expr) -> bool:
     """Nodes that readers do not need to see as a step: broadcasts, and marks for derivatives."""
-    if isinstance(node, Map) and node.op == "stop_gradient":
-        return False
-    return isinstance(node, Custom) or isinstance(meaning(node), Broadcast)
+    if isinstance(node, Custom) or isinstance(meaning(node), Broadcast):
+        return True
+    return labels_of(node) is not None
+
+
+def labels_of(node: Expr) -> Expr | None:
+    """The labels of `labels[..., None] == arange(classes)`, the heart of a one-hot code."""
+    if not isinstance(node, Map) or node.op != "equal" or not node.ndim:
+        return None
+    for labels, classes in (node.args, node.args[::-1]):
+        spread, count = meaning(labels), meaning(classes)
+        if not isinstance(spread, Broadcast) or spread.index != (True,) * (node.ndim - 1) + (
+            False,
+        ):
+            continue
+        if isinstance(classes, Iota) and node.ndim == 1:
+            return labels.args[0]
+        if isinstance(count, Broadcast) and isinstance(classes.args[0], Iota):
+            if count.index == (False,) * (node.ndim - 1) + (True,):
+                return labels.args[0]
+    return None
+
+
+def one_hot(node: Expr) -> Expr | None:
+    """The labels that a node is the one-hot code of, one class for each place of its last axis."""
+    if isinstance(node, Map) and node.op.startswith("to_"):
+        return labels_of(node.args[0])
+    return None
 
 
 # -- contractions -----------------------------------------------------------------------------

@@ -32,7 +32,8 @@ from symgrad.show import pieces
 from symgrad.show.pieces import Piece
 from symgrad.sizes import show
 
-OR, AND, NOT, COMPARE, ADD, DIV, MUL, NEG, POW, ATOM = 10, 20, 30, 40, 50, 59, 60, 70, 80, 100
+OR, AND, NOT, COMPARE, ADD = 10, 20, 30, 40, 50
+DIV, MUL, MATMUL, NEG, POW, ATOM = 59, 60, 61, 70, 80, 100
 INFIX = {
     "add": ("+", ADD),
     "sub": ("-", ADD),
@@ -73,6 +74,9 @@ def piece(node: Expr, args: Sequence[Piece], look: Callable[[Expr], Piece]) -> P
     """One node, its operands already rendered."""
     if isinstance(node, Leaf):
         return leaf(node)
+    labels = pieces.one_hot(node)
+    if labels is not None:
+        return _call("one_hot", look(labels).text, str(node.shape[-1]))
     if isinstance(node, Map):
         return _map(node, [_operand(node, a, p, look) for a, p in zip(node.args, args)])
     if isinstance(node, Contract):
@@ -185,9 +189,9 @@ def _contract(node: Contract, args: Sequence[Piece]) -> Piece:
         left, right = (1, 0) if kind.swapped else (0, 1)
         a = _turned(node.args[left], args[left], kind.left_transposed)
         b = _turned(node.args[right], args[right], kind.right_transposed)
-        return Piece(f"{a.within(MUL)} @ {b.within(MUL + 1)}", MUL)
+        return Piece(f"{a.within(MATMUL)} @ {b.within(MATMUL + 1)}", MATMUL)
     if isinstance(kind, pieces.Dot):
-        return Piece(f"{args[0].within(MUL)} @ {args[1].within(MUL + 1)}", MUL)
+        return Piece(f"{args[0].within(MATMUL)} @ {args[1].within(MATMUL + 1)}", MATMUL)
     if isinstance(kind, pieces.Sum):
         axis = kind.axes[0] if len(kind.axes) == 1 else kind.axes
         return _call("sum", product(args).text, "" if kind.everything else f"axis={axis}")
