@@ -200,14 +200,14 @@ class Function:
         for name, memory in self._outputs.items():
             self.pointers[self.table[name]] = address(memory)
         self._state: dict[str, Array] = {}
-        self._states = [name for name, b in self.buffers.items() if b.role == "state"]
+        states = [name for name, b in self.buffers.items() if b.role == "state"]
+        self._guarded = {name: i + 1 for i, name in enumerate(states)}
         self.values = np.zeros(len(signature.sizes), np.int64)
-        self._guards = words([(0, 0)] * (len(self._states) + 1), len(Guard))
+        self._guards = words([(0, 0)] * (len(states) + 1), len(Guard))
         self._guards[0] = self.pointers[0], self.pointers[0] + self._memory.nbytes
         self.step, kept = self._describe_step()
-        self._native = builtin(
-            "step", library.symbol("step_call"), (address(self.step), kept, library, self.lock)
-        )
+        owner = (address(self.step), kept, self._state, library, self.lock)
+        self._native = builtin("step", library.symbol("step_call"), owner)
 
     def _allocate(self, arena: int) -> tuple[dict[str, Array], Array]:
         """The arena and behind it the outputs, in one block."""
@@ -267,7 +267,7 @@ class Function:
     @property
     def call(self) -> Callable[..., Any]:
         """The builtin: `call(*arrays)` gives a float, None, or NotImplemented. Fetch it once."""
-        missing = [name for name in self._states if name not in self._state]
+        missing = [name for name in self._guarded if name not in self._state]
         if missing:
             raise ValueError(f"no memory given for state {', '.join(missing)}: use set_pointer")
         return self._native
@@ -285,9 +285,9 @@ class Function:
         with self.lock:
             self._state[name] = array
             self.pointers[self.table[name]] = address(array)
-            if name in self._states:
+            if name in self._guarded:
                 begin = address(array)
-                self._guards[1 + self._states.index(name)] = begin, begin + array.nbytes
+                self._guards[self._guarded[name]] = begin, begin + array.nbytes
             if name == self.signature.loss:
                 self.step[Step.LOSS] = address(array)
 

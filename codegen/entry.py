@@ -1,7 +1,8 @@
 """How Python enters compiled code: LLVM text that goes into the same object as `step`.
 
-In: a module that defines `void @step(ptr buffers, ptr sizes)`. Out: text to append to it, which is
-the same for every program, and defines
+In: nothing; the text is the same for every program that defines `void @step(ptr buffers, ptr
+sizes)`. Out: `text()` to append to that module, or the same as modules of their own, `modules()`,
+so that it is compiled once for all programs (see `codegen.bundle`). It defines
 
     ptr  @step_call(ptr self, ptr args, i64 count)    one step, as a Python builtin (METH_FASTCALL)
     i64  @step_run(ptr run)                           many steps over rows of arrays, without Python
@@ -10,7 +11,7 @@ the same for every program, and defines
 What they need to know about a program they read from descriptors: arrays of 64-bit words that
 `codegen.call` fills. The enumerations below name the words; records of one kind lie in a row.
 
-The text uses three shorthands for descriptor words, which `text()` expands:
+The text uses three shorthands for descriptor words, which `_expand` resolves:
 
     %n = word %d Step.INPUTS        loads an i64
     %p = pointer %d Step.TABLE      loads a pointer
@@ -156,6 +157,11 @@ declare void @PyThread_release_lock(ptr)
 declare ptr @PyFloat_FromDouble(double)
 declare void @Py_IncRef(ptr)
 declare ptr @memmove(ptr, ptr, i64)
+"""
+DECLARE_MEMMOVE = "declare ptr @memmove(ptr, ptr, i64)\n"
+NEIGHBOURS = """
+declare void @step(ptr, ptr)
+declare void @step_feed(ptr, ptr, ptr, i64, i64)
 """
 
 # Until the lock is taken nothing outside the frame is written: a call that does not fit leaves no
@@ -635,8 +641,11 @@ finish:
   call void @PyThread_release_lock(ptr %mutex)
   ret i64 %done
 }
+"""
 
-define internal void @step_feed(
+# Points the table at one batch of an input: into its array, or at the rows gathered in STAGING.
+FEED = """
+define void @step_feed(
   ptr %stream, ptr %table, ptr %order, i64 %from, i64 %take
 ) nounwind {
 entry:
@@ -800,15 +809,24 @@ _NUMBERS = {name: globals()[name] for name in ("BUFFER_BYTES", "BUFFER_FLAGS", "
 @functools.cache
 def text() -> str:
     """LLVM text of the entries, to be appended to a module that defines `@step`."""
-    moves = {
-        "four": "%four.v = load i32, ptr %four.from\n  store i32 %four.v, ptr %four.to",
-        "eight": "%eight.v = load i64, ptr %eight.from, align 4\n"
-        "  store i64 %eight.v, ptr %eight.to, align 4",
-        "any": "call ptr @memmove(ptr %any.to, ptr %any.from, i64 %bytes)",
-    }
-    run = RUN
-    for name, move in moves.items():
-        run = run.replace(f"COPY_{name}\n", COPY.replace("NAME", name).replace("MOVE", move))
+    return DECLARATIONS + _entries() + _feed()
+
+
+@functools.cache
+def modules() -> dict[str, tuple[str, int]]:
+    """The same as modules of their own: text, and the level of code generation worth its time.
+
+    Only gathering rows is a hot loop. The rest runs once a call, and compiles in a seventh of the
+    time without optimisation.
+    """
+    entries = DECLARATIONS + NEIGHBOURS + _entries()
+    return {"feed": (DECLARE_MEMMOVE + _feed(), 2), "entries": (entries, 0)}
+
+
+EXPORTS = ("step", "step_feed")  # what `modules` find in one another and in the program
+
+
+def _entries() -> str:
     short = {
         "EXTEND_8": "sext <8 x i32> %value to <8 x i64>",
         "EXTEND_1": "sext i32 %k.value to i64",
@@ -822,8 +840,20 @@ def text() -> str:
         "ALIGN": "8",
     }
     ranges = [_substitute(IN_RANGE_OF, values) for values in (short, long)]
-    parts = [DECLARATIONS, CALL, FITS, IN_RANGE, *ranges, SCALAR, run, SHUFFLE]
-    return _expand("".join(parts))
+    return _expand("".join((CALL, FITS, IN_RANGE, *ranges, SCALAR, RUN, SHUFFLE)))
+
+
+def _feed() -> str:
+    moves = {
+        "four": "%four.v = load i32, ptr %four.from\n  store i32 %four.v, ptr %four.to",
+        "eight": "%eight.v = load i64, ptr %eight.from, align 4\n"
+        "  store i64 %eight.v, ptr %eight.to, align 4",
+        "any": "call ptr @memmove(ptr %any.to, ptr %any.from, i64 %bytes)",
+    }
+    feed = FEED
+    for name, move in moves.items():
+        feed = feed.replace(f"COPY_{name}\n", COPY.replace("NAME", name).replace("MOVE", move))
+    return _expand(feed)
 
 
 def _substitute(template: str, values: dict[str, str]) -> str:

@@ -19,6 +19,7 @@ import platform
 import sys
 from typing import Any, Callable, Mapping
 
+from codegen.bundle import unpack
 from codegen.elf import GROUPS, Image, LoadError, UnsupportedObject, align, machine_of
 
 __all__ = ["Library", "LoadError", "load", "process_symbol"]
@@ -52,8 +53,27 @@ class Library:
 
 
 def load(code: bytes, symbols: Mapping[str, int] | None = None) -> Library:
-    """Load an object. `symbols` gives addresses that go before those found in the process."""
+    """Load an object or a bundle of them. `symbols` gives addresses that go before those found in
+    the process."""
     known = dict(symbols or {})
+    parts = unpack(code)
+    return _load_object(code, known) if parts is None else _load_bundle(*parts, known)
+
+
+def _load_bundle(objects: list[bytes], exports: list[str], known: dict[str, int]) -> Library:
+    """Objects one after the other; each may use what those before it define and export."""
+    libraries: list[Library] = []
+    for code in objects:
+        libraries.append(_load_object(code, known))
+        known.update((n, libraries[-1].symbol(n)) for n in exports if n in libraries[-1])
+
+    def find(name: str) -> int | None:
+        return next((library.symbol(name) for library in libraries if name in library), None)
+
+    return Library(find, libraries, libraries[0].loader)
+
+
+def _load_object(code: bytes, known: dict[str, int]) -> Library:
     try:
         return _load_elf(code, known)
     except UnsupportedObject as reason:

@@ -12,7 +12,7 @@ import pytest
 
 from codegen import elf, load
 from codegen.elf import Image, LoadError, UnsupportedObject
-from tests.codegen.native import compile_text
+from native import compile_text
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an ELF loader")
 
