@@ -33,7 +33,7 @@ def network(dtype):
     return nn.Sequential(
         nn.Linear(5, 16, name="fc1", dtype=dtype),
         nn.LayerNorm(16, name="ln", dtype=dtype),
-        nn.relu,
+        nn.silu,  # with relu, a unit live in every row would have a shift that BatchNorm removes
         nn.Linear(16, 16, bias=False, name="fc2", dtype=dtype),  # BatchNorm takes a bias away
         nn.BatchNorm(16, name="bn", dtype=dtype),
         nn.Residual(nn.tanh, nn.Linear(16, 16, name="inner", dtype=dtype)),
@@ -54,7 +54,7 @@ def torch_network(torch, state):
             self.ln, self.bn, self.inner = nn.LayerNorm(16), nn.BatchNorm1d(16), nn.Linear(16, 16)
 
         def forward(self, x):
-            h = self.bn(self.fc2(torch.relu(self.ln(self.fc1(x)))))
+            h = self.bn(self.fc2(nn.functional.silu(self.ln(self.fc1(x)))))
             return self.fc3(nn.functional.gelu(h + self.inner(torch.tanh(h))))
 
     net = Net().double()
