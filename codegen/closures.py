@@ -300,10 +300,11 @@ class Compiler:
 
     def root(self, value: loops.Value) -> Code:
         """A statement's value: shared parts are computed once."""
-        shared = {key for key, uses in Counter(_uses(value)).items() if uses > 1}
-        if not shared:
-            return self.value(value)
+        uses = Counter(_uses(value))
+        shared: dict[int, Code | None] = {key: None for key, n in uses.items() if n > 1}
         code = self.value(value, shared)
+        if not shared:
+            return code
 
         def root(frame: Frame) -> Any:
             frame.memo = {}
@@ -311,25 +312,29 @@ class Compiler:
 
         return root
 
-    def value(self, value: loops.Value, shared: set[int] | None = None) -> Code:
-        shared = shared if shared is not None else set()
-        code: Code = getattr(self, "_" + type(value).__name__.lower())(value, shared)
-        if id(value) not in shared:
-            return code
+    def value(self, value: loops.Value, shared: dict[int, Code | None]) -> Code:
+        """`shared` holds the values used more than once, and their code once there is one."""
         key = id(value)
+        known = shared.get(key)
+        if known is not None:
+            return known
+        code: Code = getattr(self, "_" + type(value).__name__.lower())(value, shared)
+        if key not in shared:
+            return code
 
         def memoised(frame: Frame) -> Any:
             if key not in frame.memo:
                 frame.memo[key] = code(frame)
             return frame.memo[key]
 
+        shared[key] = memoised
         return memoised
 
-    def _const(self, v: loops.Const, shared: set[int]) -> Code:
+    def _const(self, v: loops.Const, shared: dict[int, Code | None]) -> Code:
         number = np.dtype(v.dtype).type(v.number)
         return lambda frame: number
 
-    def _load(self, v: loops.Load, shared: set[int]) -> Code:
+    def _load(self, v: loops.Load, shared: dict[int, Code | None]) -> Code:
         when = None if v.when is None else self.value(v.when, shared)
         place = self._access("load", v.buffer, v.index, v.full and not self.scalar)
         zero = np.dtype(v.dtype).type(0)
@@ -348,18 +353,18 @@ class Compiler:
 
         return load
 
-    def _get(self, v: loops.Get, shared: set[int]) -> Code:
+    def _get(self, v: loops.Get, shared: dict[int, Code | None]) -> Code:
         name = v.name
         if name not in self.shapes:
             return lambda frame: frame.names[name]
         place = self._place(name, v.at)
         return lambda frame: frame.names[name][place(frame.names)]
 
-    def _index(self, v: loops.Index, shared: set[int]) -> Code:
+    def _index(self, v: loops.Index, shared: dict[int, Code | None]) -> Code:
         poly, dtype = self.uniform(v.poly), v.dtype
         return lambda frame: np.asarray(poly(frame.names)).astype(dtype)
 
-    def _op(self, v: loops.Op, shared: set[int]) -> Code:
+    def _op(self, v: loops.Op, shared: dict[int, Code | None]) -> Code:
         function = FUNCTIONS[v.fn]
         args = [self.value(a, shared) for a in v.args]
         numpy, dtype = function.numpy, v.dtype

@@ -66,17 +66,6 @@ EXPM1 = {
         0.16666666666666676578,
     ),
 }
-# tanh(x) / x = P(x^2) / Q(x^2) for |x| <= 9.02, all terms positive; error 2^-29.9
-TANH_P = (5.08973598725e-8, 3.16302765651e-5, 0.00401047923287, 0.137869295271, 1.0)
-TANH_Q = (
-    7.40046806077e-10,
-    1.62058299139e-6,
-    0.000421091494168,
-    0.0277446986977,
-    0.471202622509,
-    1.0,
-)
-
 # below the first exp is 0, above the second it overflows
 EXP_RANGE = {"float32": (-104.0, 88.75), "float64": (-745.2, 709.8)}
 
@@ -98,16 +87,17 @@ def exp(kit: Kit, x: V) -> V:
     return p * s * s
 
 
-def half_expm1(kit: Kit, x: V) -> V:
-    """(e^x - 1) / 2 for x up to the overflow of e^x / 2; about x / 2 where x is small."""
+def half_expm1(kit: Kit, x: V, bounded: bool = False) -> V:
+    """(e^x - 1) / 2 for x up to the overflow of e^x / 2; about x / 2 where x is small. `bounded`
+    says that x is above -40."""
     high_part, low_part = LN2[kit.dtype]
-    x = kit.at_least(x, -18.0 if kit.single else -40.0)
+    x = x if bounded else kit.at_least(x, -40.0)
     n, bits = kit.nearest_product(x, LOG2_E)
     r = kit.fma(n, -high_part, x)
     r = kit.fma(n, -low_part, r)
     square = r * r
     q = kit.fma(square, kit.fma(r, kit.poly(r, EXPM1[kit.dtype]), 0.5), r)
-    half = kit.power_of_two(bits - 1)  # 2^n / 2
+    half = kit.power_of_two(bits, 0.5)  # 2^n / 2
     return kit.fma(half, q, half - 0.5)
 
 
@@ -131,19 +121,15 @@ def cosh(kit: Kit, x: V) -> V:
 
 def sinh(kit: Kit, x: V) -> V:
     size = abs(x)
-    half = half_expm1(kit, kit.at_most(size, EXP_RANGE[kit.dtype][1] + 1))
+    half = half_expm1(kit, kit.at_most(size, EXP_RANGE[kit.dtype][1] + 1), bounded=True)
     y = half * (1.0 / (half * 2 + 1) + 1)  # infinity stays
     return where(_small(kit, x), x, kit.with_sign(y, kit.sign_of(x)))
 
 
 def tanh(kit: Kit, x: V) -> V:
-    if kit.single:
-        bound = kit.at_least(kit.at_most(x, 9.02), -9.02)
-        z = bound * bound
-        return bound * kit.poly(z, TANH_P) / kit.poly(z, TANH_Q)
-    half = half_expm1(kit, abs(x) * -2.0)  # in (-1/2, 0]
-    y = -half / (half + 1)
-    return where(_small(kit, x), x, kit.with_sign(abs(y), kit.sign_of(x)))
+    size = abs(x)
+    half = half_expm1(kit, kit.at_most(size + size, 40.0), bounded=True)  # exact where x is small
+    return kit.with_sign(half / (half + 1), kit.sign_of(x))
 
 
 # -- erf -----------------------------------------------------------------------------------------

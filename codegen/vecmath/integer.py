@@ -35,7 +35,7 @@ def divide_int(a: V, b: V) -> tuple[V, V]:
 def _fmod(kit: Kit, a: V, b: V) -> V:
     """C's fmod of a, b >= 0 in float64, exact for a / b < 2^(DIGITS (STEPS - 1))."""
     finite = b < math.inf
-    divisor = where(finite | b.ne(b), b, 2.0**1000)
+    divisor = where(finite, b, 2.0**1000)
     inverse = 1.0 / divisor
     rest = a
     for _ in range(STEPS):
@@ -45,8 +45,7 @@ def _fmod(kit: Kit, a: V, b: V) -> V:
         quotient = where(abs(quotient) < 2.0**DIGITS, whole, cut)
         rest = _subtract_product(kit, rest, quotient, divisor)
     rest = where(rest < 0, rest + divisor, rest)
-    rest = where(rest > divisor, 0.0, rest)
-    return where(finite | ~(a < math.inf) | b.ne(b), rest, a)
+    return where(finite, where(rest <= divisor, rest, 0.0), a)
 
 
 def _subtract_product(kit: Kit, rest: V, quotient: V, b: V) -> V:
@@ -62,7 +61,8 @@ def _divide_float(kit: Kit, x: V, y: V) -> tuple[V, V]:
     wide = Kit("float64", kit.has_fma)
     a, b = abs(x).to("float64"), abs(y).to("float64")
     lift = where(b < 2.0**-900, 2.0**120, wide.const(1.0))  # 1 / b must not overflow
-    rest = _fmod(wide, a * lift, b * lift)
+    inverse = 1.0 / (b * lift)
+    rest = _fmod(wide, a * lift, b * lift) + ((a - a) + (inverse - inverse))  # NaN as NumPy
     opposite = (kit.sign_of(x) ^ kit.sign_of(y)) < 0
     beyond = opposite & rest.ne(0)
     remainder = where(beyond, b * lift - rest, rest) / lift

@@ -9,6 +9,7 @@ In: values of the grammar. Out: the same, built by Python operators, each an Op 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -178,6 +179,8 @@ class Kit:
         shifted = self.fma(x, factor, self.magic)
         return shifted - self.magic, shifted.bits()
 
-    def power_of_two(self, n: V) -> V:
-        """2^n for an integer n in the low bits of `n`, -bias < n <= bias."""
-        return ((n << self.mantissa) + self.one_bits).bits()
+    def power_of_two(self, n: V, times: float = 1.0) -> V:
+        """2^n * times for an integer n in the low bits of `n`; the result must be normal. `times`
+        is a power of two."""
+        bias = self.bias + round(math.log2(times))
+        return ((n << self.mantissa) + (bias << self.mantissa)).bits()

@@ -1,10 +1,4 @@
-"""sin, cos, tan and their inverses.
-
-Reduction: x = n pi/2 + r, |r| <= pi/4 (Cody and Waite). With FMA, x - n HIGH is exact for every n
-up to 2^45, and two more parts of pi/2 leave r a relative error below one ULP however near x is to
-a multiple of pi/2. Without FMA the parts are short enough for exact products, up to n = 2^20.
-float32 arguments are reduced in float64.
-"""
+"""sin, cos, tan and their inverses; angles are brought below pi/4 by `reduction`."""
 
 from __future__ import annotations
 
@@ -13,15 +7,8 @@ import math
 
 from codegen import loops
 from codegen.vecmath.kit import Kit, V, op, where
+from codegen.vecmath.reduction import reduce_angle
 
-# pi/2 in parts of 53 bits, and of 33 bits (fdlibm e_rem_pio2.c)
-HALF_PI_FMA = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
-HALF_PI = (
-    1.57079632673412561417e00,
-    6.07710050630396597660e-11,
-    2.02226624871116645580e-21,
-    8.47842766036889956997e-32,
-)
 # sin r = r + r^3 S(r^2), cos r = 1 - r^2/2 + r^4 C(r^2) for |r| <= pi/4: Cephes sinf.c, cosf.c;
 # fdlibm k_sin.c, k_cos.c
 SIN = {
@@ -48,23 +35,11 @@ COS = {
 }
 
 
-def _reduce(kit: Kit, x: V) -> tuple[V, V]:
-    """r, and bits whose last two are n mod 4."""
-    wide = Kit("float64", kit.has_fma)
-    size = x.to("float64")
-    n, bits = wide.nearest_product(size, 2 / math.pi)
-    r = size
-    for part in HALF_PI_FMA if kit.has_fma else HALF_PI:
-        r = wide.fma(n, -part, r)
-    r = wide.at_least(wide.at_most(r, 0.8), -0.8)  # bounded where n is too large
-    return r.to(kit.dtype), bits.to(kit.int)
-
-
 @functools.lru_cache(maxsize=256)
 def _sin_cos(value: loops.Value, has_fma: bool) -> tuple[V, V, V]:
     """sin r, cos r and n: kept, so that the sine and the cosine of one value share them."""
     kit = Kit(value.dtype, has_fma)
-    r, n = _reduce(kit, V(value))
+    r, n = reduce_angle(kit, V(value))
     z = r * r
     sine = r * kit.poly(z, SIN[kit.dtype] + (1.0,))  # keeps -0
     cosine = kit.fma(z * z, kit.poly(z, COS[kit.dtype]), kit.fma(z, -0.5, 1.0))
