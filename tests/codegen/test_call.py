@@ -393,8 +393,8 @@ def test_threads_take_turns() -> None:
     threads = [threading.Thread(target=work, args=(functions[i % 2].call,)) for i in range(6)]
     for thread in threads:
         thread.start()
-    seen = []
-    while any(thread.is_alive() for thread in threads):
+    seen = [0]
+    while seen[-1] < 600 and any(thread.is_alive() for thread in threads):
         with lock:
             seen.append(int(counter[0]))
     for thread in threads:
