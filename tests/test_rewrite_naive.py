@@ -105,6 +105,8 @@ SCALAR: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], float, list[
     "log(exp x - 1)": (
         lambda x: log(exp(x) - 1), lambda x: x if x > 200 else mp.log(mp.expm1(x)), 0,
         [1e-3, 0.3, 5.5, 20.0, 1000.0]),
+    "small power of exp": (
+        lambda x: exp(x) ** 0.0078125, lambda x: mp.exp(x / 128), 1, POINTS),
     "entropy of a coin": (
         lambda x: -(sigmoid(x) * log(sigmoid(x)) + (1 - sigmoid(x)) * log(1 - sigmoid(x))),
         lambda x: mp_sigmoid(x) * mp.log(1 + mp.exp(-x)) + mp_sigmoid(-x) * mp.log(1 + mp.exp(x)),
@@ -139,6 +141,20 @@ VECTOR: dict[str, tuple[Callable[[Any], Any], Callable[[list[Any]], Any], float]
         lambda z: -mp.log(mp_softmax(z)[2]), 1),
     "cross-entropy, chosen": (
         lambda z: -log(softmax(z)[..., 2]), lambda z: -mp.log(mp_softmax(z)[2]), 1),
+    "log-softmax, negative": (
+        lambda z: log(exp(z).sum(axis=-1, keepdims=True)) - z,
+        lambda z: [-mp.log(v) for v in mp_softmax(z)], 1),
+    "log-softmax, halved": (
+        lambda z: log(softmax(z) / 2), lambda z: [mp.log(v / 2) for v in mp_softmax(z)], 1),
+    "log-likelihood": (
+        lambda z: (np.float32(LABEL) * z).sum(axis=-1) - log(exp(z).sum(axis=-1)),
+        lambda z: mp.log(mp_softmax(z)[2]), 1),
+    "cross-entropy, picked by a sum": (
+        lambda z: -log((np.float32(LABEL) * softmax(z)).sum(axis=-1)),
+        lambda z: -mp.log(mp_softmax(z)[2]), 1),
+    "log of a mixture": (
+        lambda z: log((np.float32([0.25, 0.5, 0.25]) * exp(-0.5 * z * z)).sum(axis=-1)),
+        lambda z: mp.log(sum(w * mp.exp(-v * v / 2) for w, v in zip([0.25, 0.5, 0.25], z))), 1),
     "entropy": (
         lambda z: -(softmax(z) * log(softmax(z))).sum(axis=-1),
         lambda z: -sum(p * mp.log(p) for p in mp_softmax(z)), 32),

@@ -12,12 +12,13 @@ their values, and forms that lose a branch's derivative but are more accurate.
 
 from __future__ import annotations
 
-from symgrad.node import Constant, Custom, Expr, Iota, Map, SizeOf
+from symgrad.node import Custom, Expr, Iota, Map, SizeOf
 from symgrad.rewrite.canonicalise import array
 from symgrad.rewrite.engine import Rule, Table
 from symgrad.rewrite.patterns import (
     absolute,
     apply,
+    const,
     exp,
     log1p,
     maximum,
@@ -29,12 +30,13 @@ from symgrad.rewrite.patterns import (
     tag,
     total,
     var,
+    where,
 )
-from symgrad.rewrite.stabilise import is_choice, mean_factor
+from symgrad.rewrite.stabilise import is_choice, is_class_index, mean_factor
 from symgrad.rewrite.structure import aligned, places, summed_axes
 
 x, y, z, g, p, t = (var(name) for name in "xyzgpt")
-u, v = scalar("u"), scalar("v")
+c, u = const("c"), scalar("u")
 
 
 # -- side conditions ----------------------------------------------------------------------------
@@ -42,17 +44,9 @@ def is_probability(p: Expr) -> bool:
     """Positive by construction (where it underflows, a quotient by it was NaN)."""
     if tag(p) in ("exp", "sigmoid"):
         return True
+    if tag(p) == "sum":
+        return tag(p.args[0]) == "exp"
     return tag(p) == "div" and tag(p.args[0]) == "exp"
-
-
-def softmax_along(p: Expr, S: Expr) -> bool:
-    """p is a softmax over the axes that S sums."""
-    if tag(p) != "div" or tag(p.args[0]) != "exp":
-        return False
-    e, s = p.args
-    B = s if s.shape else None
-    s = s.args[0] if s.shape and tag(s) == "view" else s
-    return tag(s) == "sum" and s.args[0] is e and s.attrs[1] == S.attrs[1] and aligned(s, B)
 
 
 def classes_along(e: Expr, S: Expr) -> bool:
@@ -87,11 +81,9 @@ def mean_of(t: Expr, x: Expr, S: Expr, B: Expr | None) -> bool:
     )
 
 
-def finite_scalar(u: Expr) -> bool:
-    """A number that is finite whatever the inputs: a constant, a size, a quotient of these."""
-    if isinstance(u, (Constant, SizeOf)):
-        return True
-    return isinstance(u, Map) and u.op in ("mul", "div") and all(map(finite_scalar, u.args))
+def choice_times(p: Expr, c: Expr) -> Expr:
+    """A number where p holds, as a product with a one-hot array."""
+    return Map.of("mul", c, Map.of(f"to_{c.dtype}", p))
 
 
 # fmt: off
@@ -123,15 +115,15 @@ TABLE = Table("simplify", [
          exact=False, why="an underflowed p made this NaN"),  # p (x + y/p) -> p x + y
     Rule("times difference of quotients", p * (y / p - x), y - p * x, lambda p: is_probability(p),
          exact=False, why="an underflowed p made this NaN"),  # p (y/p - x) -> y - p x
-    Rule("exp back and forth", exp(x) * exp(-x), 1),  # exp x exp -x -> 1
     # sums that are known
-    Rule("sum of softmax", total(p), 1, lambda p, S: softmax_along(p, S),
-         exact=False, why="one up to rounding"),  # sum(softmax z) -> 1
     Rule("sum of one-hot", total(p), 1, lambda p, S: classes_along(p, S),
          exact=False, why="holds for labels among the classes, which calls check"),  # sum(one_hot y) -> 1
     Rule("sum of deviations", total(x - spread(t)), 0, mean_of,
          exact=False, why="zero up to rounding"),  # sum(x - mean x) -> 0
-    Rule("finite times 0", 0 * u, 0, finite_scalar),  # 0 * (c/n) -> 0
+    Rule("size times 0", 0 * u, 0, lambda u: isinstance(u, SizeOf)),  # 0 * n -> 0
+    Rule("0 over size", 0 / u, 0, lambda u: isinstance(u, SizeOf)),  # 0 / n -> 0
+    # choices of classes
+    Rule("choice of a number", where(p, c, 0), choice_times, lambda p: tag(p) == "equal" and is_class_index(p)),  # where(chosen, c, 0) -> c onehot
 ])
 
 FINISH = Table("finish", [

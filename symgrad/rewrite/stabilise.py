@@ -57,6 +57,7 @@ from symgrad.sizes import Dim, product
 x, y, z, m, w = var("x"), var("y"), var("z"), var("m"), var("w")
 c, u = const("c"), scalar("u")
 LN2 = math.log(2)
+LARGEST = {"float32": 3e38, "float64": 1e308}
 
 
 # -- side conditions ----------------------------------------------------------------------------
@@ -203,15 +204,36 @@ def log_of_product(n: Expr) -> Expr | None:
     return Contract.of([axes], [k for k in axes if k not in p.axes], Map.of("log", p.args[0]))
 
 
+def weighted(y: Expr, z: Expr, S: Expr) -> bool:
+    """A weighted sum of exponentials that is not shifted yet."""
+    return tag(z) != "where" and tag(y) != "exp" and dtypes.is_float(y.dtype)
+
+
+def log_weighted_sum(y: Expr, z: Expr, S: Expr) -> Expr:
+    """log(sum(y exp z)), shifted by the largest z whose weight y is not 0."""
+    zero, lowest = Constant.of(0, z.dtype), Constant.of(-LARGEST[z.dtype], z.dtype)
+    counts = Map.of("not_equal", zero, y)
+    heaviest = Reduce.of("max", Map.of("where", counts, z, lowest), summed_axes(S))
+    m = Map.of("stop_gradient", heaviest)
+    low = Map.of("where", counts, Map.of("sub", z, spread_sum(S)(m)), zero)
+    inner = Contract.of(S.attrs[0], S.attrs[1], Map.of("mul", y, Map.of("exp", low)))
+    return Map.of("add", m, Map.of("log", inner))
+
+
+def log_weighted_softmax(y: Expr, z: Expr, x: Expr, S: Expr) -> Expr:
+    """log(sum(y softmax)), the softmax written exp(z) / x."""
+    return Map.of("sub", log_weighted_sum(y, z, S), Map.of("log", x))
+
+
 def is_choice(e: Expr) -> bool:
     """One-hot: 1 at the class that an integer names, 0 elsewhere."""
     if tag(e) in ("to_float32", "to_float64"):
         e = e.args[0]
-        return isinstance(e, Map) and e.op == "equal" and _is_class_index(e)
+        return isinstance(e, Map) and e.op == "equal" and is_class_index(e)
     return False
 
 
-def _is_class_index(e: Expr) -> bool:
+def is_class_index(e: Expr) -> bool:
     """equal(labels, 0..classes-1), spread against each other."""
     sides = [a.args[0] if tag(a) == "view" else a for a in e.args]
     kinds = sorted(_uncast(a).kind for a in sides)
@@ -223,10 +245,11 @@ def _uncast(a: Expr) -> Expr:
 
 
 def log_of_chosen(x: Expr, y: Expr, S: Expr) -> Expr | None:
-    """log(sum(choice * p)) -> sum(choice * log p), p a softmax or a sigmoid."""
+    """log(sum(choice * p)) -> sum(log p where chosen), p a softmax or a sigmoid."""
     if not is_choice(x) or not _has_stable_log(y) or len(summed_axes(S)) != 1:
         return None
-    return Contract.of(S.attrs[0], S.attrs[1], Map.of("mul", x, Map.of("log", y)))
+    chosen = Map.of("where", x.args[0], Map.of("log", y), Constant.of(0, y.dtype))
+    return Contract.of(S.attrs[0], S.attrs[1], chosen)
 
 
 def log_of_part(n: Expr) -> Expr | None:
@@ -262,15 +285,20 @@ TABLE = Table("stabilise", [
     Rule("cross-entropy", (m + log(y)) - x, (m - x) + log(y), lambda m: is_peak(m)),  # (m + log s) - z_y -> (m - z_y) + log s
     Rule("log-likelihood", x - (m + log(y)), (x - m) - log(y), lambda m: is_peak(m)), # z_y - (m + log s) -> (z_y - m) - log s
     Rule("softmax from its log", exp(z - spread(log(total(exp(z))))), exp(z) / spread(total(exp(z))),
-         lambda S, B: aligned(S, B)),  # exp(z - log(sum(exp z))) -> exp z / sum(exp z)
+         lambda z, S, B: aligned(S, B) and shifted(z, S)),  # exp(z - log(sum(exp z))) -> exp z / sum(exp z)
     Rule("log of chosen", log(total(x * y)), log_of_chosen,
-         exact=False, why="holds for labels among the classes, which calls check"),  # log(sum(onehot p)) -> sum(onehot log p)
+         exact=False, why="holds for labels among the classes, which calls check"),  # log(sum(onehot p)) -> sum(log p where chosen)
+    Rule("weighted logsumexp", log(total(y * exp(z))), log_weighted_sum, weighted),  # log(sum(y exp z)) -> m + log(sum(y exp(z - m)))
+    Rule("log of weighted softmax", log(total(y * (exp(z) / spread(x)))), log_weighted_softmax,
+         lambda y, z, x, S, B: weighted(y, z, S) and positive(x) and aligned(S, B)),  # log(sum(y exp(z)/s)) -> m + log(sum(y exp(z - m))) - log s
     Rule("log of part", node("n", "log"), log_of_part, only=lambda t: t[1:] in (("gather",), ("reindex",), ("reshape",))),  # log(p[y]) -> (log p)[y]
     # exp with exp
     Rule("log of exp over", log(exp(x) / y), x - log(y)),  # log(exp x / y) -> x - log y
     Rule("log of times exp", log(exp(x) * y), x + log(y)),  # log(exp x * y) -> x + log y
-    Rule("log of scaled quotient", log(u * (exp(x) / y)), log(u) + (x - log(y))),  # log(u exp x / y) -> log u + x - log y
+    Rule("log of scaled quotient", log(u * (exp(x) / y)), log(u) + (x - log(y)), lambda u: positive(u)),  # log(u exp x / y) -> log u + x - log y
     Rule("1 over exp", 1 / exp(x), exp(-x)),  # 1 / exp x -> exp(-x)
+    Rule("exp back and forth", exp(x) * exp(-x), 1),  # exp x exp -x -> 1
+    Rule("exp over itself", exp(x) / exp(x), 1),  # exp x / exp x -> 1
     Rule("exp over exp", exp(x) / exp(y), exp(x - y)),  # exp x / exp y -> exp(x - y)
     Rule("exp over spread exp", exp(x) / view(exp(y)), exp(x - view(y))),
     Rule("over exp", x / exp(y), x * exp(-y), lambda x: tag(x) != "exp"),  # x / exp y -> x exp(-y)
