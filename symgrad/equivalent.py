@@ -6,9 +6,10 @@ In: two expressions. Out: True or False, found by evaluating both at random poin
    contractions, every shape operation and index; exp, sinh, cosh, tanh, expm1, sin, cos, tan with
    all their algebraic laws; log of products, quotients and exponentials; comparisons, `where`,
    max, abs and rounding, decided by real values at the same points. Constants count as the
-   simplest fraction that rounds to them, 0.1 as 1/10. Equal residues mean equal functions (a wrong
-   yes has a probability below 2**-40 per point). Different residues mean different functions,
-   unless one of the functions below took part.
+   simplest fraction that rounds to them, 0.1 as 1/10. Equal residues mean equal functions (for
+   polynomials of degree d a wrong yes has a probability of about d / 2**20 at each of the four
+   independent points). Different residues mean different functions, unless one of the functions
+   below took part.
 2. erf, sqrt, inverse circular functions, general powers, exp of a logarithm of a sum, poles and
    constants that no short fraction explains (0.3989423) have no exact model. When residues differ
    and one of them took part, 40 digits decide at the same points (float64 for graphs too large for

@@ -172,6 +172,7 @@ EXACT: dict[str, Pair] = {  # found in the fields alone
     "max": (sg.maximum(sg.maximum(X, Y), 0.5), sg.maximum(X, sg.maximum(Y, 0.5))),
     "max and min": (sg.maximum(X, Y) + sg.minimum(X, Y), X + Y),
     "comparison": (X < Y, Y - X > 0),
+    "ties that doubles miss": (X * 0.1 * 10 < X, X > X),
     "where": (sg.where(X > Y, X, Y), sg.maximum(X, Y)),
     "floor": (sg.floor(X + 1), sg.floor(X) + 1),
     "remainder": (X - sg.floor(X / 0.5) * 0.5, sg.floor(0 * X) + X % 0.5),
@@ -188,6 +189,7 @@ EXACT: dict[str, Pair] = {  # found in the fields alone
 }
 
 NUMERIC: dict[str, Pair] = {  # left to many digits
+    "a comparison too close for doubles": (sg.where(X + 1e-20 > X, X, Y), X),
     "exp of a difference of logs": (
         sg.exp(X - sg.log(sg.exp(X) + sg.exp(Y))),
         sg.exp(X) / (sg.exp(X) + sg.exp(Y)),
@@ -221,6 +223,7 @@ DIFFERENT: dict[str, Pair] = {
     "two gelus": (sg.nn.gelu(X), X * sg.nn.sigmoid(1.702 * X)),
     "erf and tanh": (sg.erf(X), sg.tanh(1.2 * X)),
     "strictness": (X >= X, X > X),
+    "strictness below": (X <= X, X < X),
     "maximum over another axis": (sg.max(X, axis=0) + sg.max(Y, axis=0), sg.max(X + Y, axis=0)),
     "leaves": (X, Y),
     "leaves of one name": (X, sg.input("x", (3, 4))),

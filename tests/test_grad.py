@@ -173,6 +173,10 @@ CASES: dict[str, Case] = {
     "dilated stride": (lambda x: Reindex.of(x * x, [(1, ((0, 2),), 3)], (7,)), [(6,)]),
     "pick": (lambda x: Reindex.of(x * x, [(2, (), 1), (0, ((0, 1),), 1)], (3,)), [(4, 3)]),
     "pick outside": (lambda x: Reindex.of(x * x, [(7, (), 1), (0, ((0, 1),), 1)], (3,)), [(4, 3)]),
+    "pick outside a unit": (
+        lambda x: Reindex.of(x * x, [(1, (), 1), (0, ((0, 1),), 1)], (3,), 2.0),
+        [(1, 3)],
+    ),
     "spread unit": (lambda x: Reindex.of(x, [(0, (), 1), (0, ((1, 1),), 1)], (5, 3)), [(1, 3)]),
     "repeat": (lambda x: Reindex.of(x * x, [(0, ((1, 1),), 1)], (2, 4)), [(4,)]),
     "diagonal": (

@@ -75,11 +75,21 @@ class Context:
         """Elementwise: are all residues equal (the real values, where there are none)?"""
         levels = self.common(a, b)
         if (a.residues is None and b.residues is None) or not levels:
-            return a.real == b.real
+            return _same_real(a, b, self.digits)
         result: Array = np.bool_(True)
         for k in levels:
             result = result & (a.residue(k, self.tower) == b.residue(k, self.tower))
         return result
+
+
+def _same_real(a: Value, b: Value, digits: int) -> Array:
+    """Equal, or apart by no more than rounding: a tie must not be decided by the last digit."""
+    if a.residues is None and b.residues is None:
+        return a.real == b.real
+    slack = 10.0 ** (-0.8 * digits) if digits else 4e-16
+    with np.errstate(invalid="ignore"):
+        close = np.abs(a.real - b.real) <= slack * np.maximum(np.abs(a.real), np.abs(b.real))
+    return np.asarray((a.real == b.real) | close, bool)
 
 
 def simplest_fraction(low: Fraction, high: Fraction) -> Fraction:
