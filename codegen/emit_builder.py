@@ -107,6 +107,7 @@ class Builder:
         self.count = 0
         self.written: dict[str, Reg] = {}
         self.splats: dict[str, Reg] = {}
+        self.overloads: dict[tuple[str, str, bool], str] = {}  # names of intrinsics
         vector = {d: f"<{lanes} x {t}>" for d, t in VALUE_TYPE.items()}
         self.types = (VALUE_TYPE, vector)
         self.memory_types = (MEMORY_TYPE, {**vector, "bool": f"<{lanes} x i8>"})
@@ -222,16 +223,23 @@ class Builder:
     def intrinsic(self, name: str, *args: Reg, flag: str = "") -> Reg:
         """`llvm.<name>` overloaded on the one type of its operands. `flag` is a literal last
         operand, which some want."""
-        args = tuple(self.same(*args))
-        dtype, vec = args[0].dtype, args[0].vec
+        dtype, vec = args[0].dtype, False
+        depth = 0
+        for a in args:
+            vec = vec or a.vec
+            depth = a.depth if a.depth > depth else depth
         kind = self.types[vec][dtype]
-        suffix = f"v{self.lanes}{SUFFIX[dtype]}" if vec else SUFFIX[dtype]
-        full = f"llvm.{name}.{suffix}"
-        if full not in self.declared:
+        key = (name, dtype, vec)
+        full = self.overloads.get(key)
+        if full is None:
+            suffix = f"v{self.lanes}{SUFFIX[dtype]}" if vec else SUFFIX[dtype]
+            full = self.overloads[key] = f"llvm.{name}.{suffix}"
             kinds = ", ".join([kind] * len(args) + ([flag.split()[0]] if flag else []))
-            self.declared[full] = f"declare {kind} @{full}({kinds})"
-        given = ", ".join([f"{kind} {a.ref}" for a in args] + ([flag] if flag else []))
-        return self.pure(f"call {kind} @{full}({given})", dtype, vec, max(a.depth for a in args))
+            self.declared.setdefault(full, f"declare {kind} @{full}({kinds})")
+        given = [f"{kind} {a.ref if a.vec is vec else self.splat(a).ref}" for a in args]
+        if flag:
+            given.append(flag)
+        return self.pure(f"call {kind} @{full}({', '.join(given)})", dtype, vec, depth)
 
     def element(self, pointer: Reg, index: Reg | int, dtype: str) -> Reg:
         """The pointer to element `index`, counted in elements of `dtype`."""
