@@ -17,7 +17,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, Iterable, Protocol, Union
+from typing import Any, Callable, Iterable, Mapping, Protocol, Union
 
 import numpy as np
 
@@ -315,12 +315,7 @@ class Function:
     # -- for the object cache --------------------------------------------------------------------
     def to_json(self) -> dict[str, Any]:
         """What `from_json` needs, besides the object, to make this function again."""
-        return {
-            "arena": self.arena_bytes,
-            "table": self.table,
-            "buffers": [[b.name, b.dtype, b.size, b.role] for b in self.buffers.values()],
-            "signature": asdict(self.signature),
-        }
+        return describe(self.arena_bytes, self.table, self.buffers.values(), self.signature)
 
     @staticmethod
     def from_json(library: Library, data: dict[str, Any], lock: Lock | None = None) -> Function:
@@ -328,6 +323,20 @@ class Function:
         plan = ArenaPlan({}, data["arena"], data["table"])
         program = SimpleNamespace(buffers=tuple(Buffer(*b) for b in data["buffers"]))
         return Function(library, plan, program, Signature.from_json(data["signature"]), lock)
+
+
+def describe(
+    arena: int, table: Mapping[str, int], buffers: Iterable[Buffer], signature: Signature
+) -> dict[str, Any]:
+    """What `Function.from_json` takes: arena bytes and pointer table of the plan, the program's
+    buffers, the signature."""
+    outside = [b for b in buffers if b.role not in ("arena", "constant")]
+    return {
+        "arena": arena,
+        "table": dict(table),
+        "buffers": [[b.name, b.dtype, b.size, b.role] for b in outside],
+        "signature": asdict(signature),
+    }
 
 
 def _check_sizes(program: HasBuffers, signature: Signature) -> None:
