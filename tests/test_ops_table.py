@@ -93,9 +93,13 @@ def reference(name: str) -> Callable[..., Any] | None:
         "pow": "power",
         "atan2": "arctan2",
     }
+    if name == "rsqrt":
+        return lambda x: x**-0.5
     names = [name, other.get(name, name), "arc" + name[1:], name.replace("_", "")]
     import scipy.special
 
+    if not hasattr(np, name) and hasattr(mp, name):
+        return getattr(mp, name)  # type: ignore[no-any-return]
     for module, n in itertools.product((np, scipy.special), names[:3]):
         if hasattr(module, n):
             return getattr(module, n)  # type: ignore[no-any-return]
@@ -309,6 +313,40 @@ def test_derivatives_at_kinks_are_pytorchs() -> None:
         others = (0.3, 0.5)[: OPS[name].arity - 1]
         got = evaluate([sg.grad(sg.sum(getattr(sg, name)(x, *others)), x)], {x: values})[0]
         np.testing.assert_allclose(got, t.grad.numpy(), rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "name, at, expected",
+    [
+        ("relu", (0.0,), [0]),
+        ("relu6", (6.0,), [0]),
+        ("abs", (0.0,), [0]),
+        ("maximum", (2.0, 2.0), [0.5, 0.5]),
+        ("minimum", (2.0, 2.0), [0.5, 0.5]),
+        ("leaky_relu", (0.0, 0.3), [0.3, 0]),
+        ("elu", (0.0, 0.3), [0.3, 0]),
+        ("selu", (0.0,), [1.0507009873554805 * 1.6732632423543772]),
+        ("hard_sigmoid", (3.0,), [0]),
+        ("hard_tanh", (-1.0,), [0]),
+        ("hard_silu", (3.0,), [1.5]),
+        ("hard_silu", (-3.0,), [-0.5]),
+        ("clip", (1.0, 1.0, 2.0), [1, 0, 0]),
+        ("clip", (2.0, 1.0, 2.0), [1, 0, 0]),
+        ("clip", (0.0, 3.0, 2.0), [0, 0, 1]),
+        ("hypot", (0.0, 0.0), [0, 0]),
+        ("sqrt_or_zero", (0.0,), [0]),
+        ("xlogy", (0.0, 0.0), [-np.inf, 0]),
+        ("pow", (0.0, 2.0), [0, 0]),
+        ("pow", (0.0, 1.0), [1, 0]),
+        ("pow", (3.0, 0.0), [0, np.log(3.0)]),
+        ("pow", (0.0, 0.0), [0, 0]),
+    ],
+)
+def test_derivatives_at_kinks(name: str, at: tuple[float, ...], expected: list[float]) -> None:
+    args = leaves(name)
+    found = OPS[name].partials(args, Map.of(name, *args))
+    got = [0.0 if d is None else run(d, args, at) for d in found]
+    assert got == pytest.approx(expected, rel=1e-15)
 
 
 def test_zero_has_a_finite_gradient() -> None:
