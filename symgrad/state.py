@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from symgrad.sizes import show
 Array = np.ndarray[Any, Any]
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 vector
 RNG = "symgrad.rng"  # the name of the random generator's state in files
-FORMAT = "1"
+FORMAT = 1  # of files
 
 
 def aligned(elements: int, dtype: str) -> Array:
@@ -250,20 +249,16 @@ def initial(parameter: Parameter, seed: int) -> Array:
 
 def save(path: str | os.PathLike[str], state: Store) -> None:
     """Write a state to a safetensors file, whole or not at all."""
+    import tempfile
+
     from safetensors.numpy import save as serialise
 
     with state.quiet():
         arrays = {name: slot.read() for name, slot in state.slots.items()}
         arrays[RNG] = state.rng.copy()
     kept = [name for name, slot in state.slots.items() if isinstance(slot.parameter, State)]
-    metadata = {
-        "format": "symgrad",
-        "version": FORMAT,
-        "states": json.dumps(kept),
-        "seed": str(state.seed),
-        "epoch": str(state.epoch),
-    }
-    data = serialise(arrays, metadata)
+    about = {"version": FORMAT, "states": kept, "seed": state.seed, "epoch": state.epoch}
+    data = serialise(arrays, {"symgrad": json.dumps(about)})
     path = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -288,9 +283,9 @@ def load(path: str | os.PathLike[str], state: Store, strict: bool = True) -> Non
     has (a training run's file loads into a function that only predicts), not more parameters.
     With `strict=False`, what is in both is loaded.
     """
-    arrays, metadata = _read(Path(path))
+    arrays, about = _read(Path(path))
     rng = arrays.pop(RNG, None)
-    problems = [] if not strict else _differences(path, arrays, metadata, state)
+    problems = [] if not strict else _differences(arrays, about, state)
     fitting = {name: array for name, array in arrays.items() if name in state.slots}
     for name, array in fitting.items():
         p = state.slots[name].parameter
@@ -309,15 +304,13 @@ def load(path: str | os.PathLike[str], state: Store, strict: bool = True) -> Non
         if rng is not None:
             state.rng[:] = rng
     if rng is not None:
-        state.seed = int(metadata.get("seed", state.seed))
-        state.epoch = int(metadata.get("epoch", state.epoch))
+        state.seed = int(about.get("seed", state.seed))
+        state.epoch = int(about.get("epoch", state.epoch))
 
 
-def _differences(
-    path: Any, arrays: Mapping[str, Array], metadata: Mapping[str, str], state: Store
-) -> list[str]:
+def _differences(arrays: Mapping[str, Array], about: Mapping[str, Any], state: Store) -> list[str]:
     """Names that only one side has."""
-    kept = set(json.loads(metadata.get("states", "[]")))
+    kept = set(about.get("states", []))
     problems = [f"{name!r} is not in the file" for name in state.slots if name not in arrays]
     for name in arrays:
         if name not in state.slots and name not in kept:
@@ -325,21 +318,22 @@ def _differences(
     return problems
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays of a file, and what `save` noted about them (nothing in files of others)."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise StateError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
+            about = json.loads((file.metadata() or {}).get("symgrad", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise StateError(f"{path} is not a whole safetensors file: {error}") from error
-    version = metadata.get("version", FORMAT)
-    if metadata.get("format") == "symgrad" and version != FORMAT:
+    version = about.get("version", FORMAT)
+    if version != FORMAT:
         raise StateError(f"{path} has version {version}, this symgrad reads version {FORMAT}")
-    return arrays, metadata
+    return arrays, about
 
 
 def _umask() -> int:

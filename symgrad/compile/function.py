@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from symgrad.compile import arguments, epochs, finite
+from symgrad.compile import arguments, epochs
 from symgrad.compile.backend import backend
 from symgrad.compile.graph import Form, gather
 from symgrad.compile.options import Options, options
@@ -52,6 +52,8 @@ class Function:
     def _run(self, arrays: list[Array], sizes: dict[str, int]) -> dict[str, Array]:
         arguments.check_domains(self._pipeline.domains, self._leaves, arrays, sizes)
         if self._options.check == "finite":
+            from symgrad.compile import finite
+
             return finite.call(self._pipeline, self._backend, self._store, arrays, sizes)
         return self._backend.call(arrays, sizes)
 
