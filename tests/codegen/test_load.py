@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from native import compile_text
 
 from codegen import elf, load
 from codegen.elf import Image, LoadError, UnsupportedObject
-from native import compile_text
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an ELF loader")
 
