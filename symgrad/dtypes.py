@@ -19,6 +19,8 @@ ITEMSIZE = {"bool": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
 
 def canonical(dtype: Any) -> str:
     """The name of a dtype given as a name, a NumPy dtype or a Python type."""
+    if isinstance(dtype, str) and dtype in ITEMSIZE:
+        return dtype
     if dtype is float:
         return "float32"
     try:
