@@ -1,0 +1,237 @@
+"""Loop programs as text to read: kernels with their mathematics, loops by indentation.
+
+In: a `loops.Program` (or a kernel, statement, value of one). Out: text, the same for equal input.
+
+>>> print(show_kernel(kernel))
+kernel scale(x: r float32, w: r float32, y: w float32)
+    # y = w x
+    for b in 0..blocks-1:
+        lanes l:
+            y[16*b + l] = w[0] * x[16*b + l]
+
+A part of a value that is used more than once is named `t1`, `t2` ... and written once before its
+statement.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from codegen import loops
+from codegen.loops import Poly, PolyLike
+
+# how strongly an operation binds its operands
+OR, AND, NOT, COMPARE, SUM, TERM, SIGN, ATOM = range(1, 9)
+
+INFIX = {
+    "add": ("+", SUM),
+    "sub": ("-", SUM),
+    "mul": ("*", TERM),
+    "div": ("/", TERM),
+    "less": ("<", COMPARE),
+    "less_equal": ("<=", COMPARE),
+    "greater": (">", COMPARE),
+    "greater_equal": (">=", COMPARE),
+    "equal": ("==", COMPARE),
+    "not_equal": ("!=", COMPARE),
+    "logical_and": ("and", AND),
+    "logical_or": ("or", OR),
+}
+SHORT = {"minimum": "min", "maximum": "max"}
+ASSIGN = {"add": "+=", "mul": "*=", "maximum": "max=", "minimum": "min="}
+INDENT = "    "
+
+
+def show(program: loops.Program) -> str:
+    """The whole program: sizes, buffers, kernels, calls."""
+    lines = [f"program with {program.lanes} lanes"]
+    for note, text in program.notes.items():
+        lines.append(f"{INDENT}# {note}: {text}")
+    lines += _table("sizes", [(n, _size(r)) for n, r in program.sizes.items()])
+    rows = [(b.name, f"{b.dtype}[{b.size}] {b.role}") for b in program.buffers]
+    lines += _table("buffers", rows)
+    for kernel in program.kernels:
+        lines += ["", *_kernel(kernel)]
+    kernels = {k.name: k for k in program.kernels}
+    lines += ["", "calls"] + [INDENT + _call(c, kernels.get(c.kernel)) for c in program.calls]
+    return "\n".join(lines) + "\n"
+
+
+def show_kernel(kernel: loops.Kernel) -> str:
+    return "\n".join(_kernel(kernel)) + "\n"
+
+
+def show_statement(statement: loops.Stmt) -> str:
+    """One statement; of a loop, only its first line."""
+    return _lines(statement, 0, deep=False)[-1]
+
+
+def show_value(value: loops.Value) -> str:
+    return _value(value, 0, {})
+
+
+# -- the parts of a program ----------------------------------------------------------------------
+
+
+def _table(title: str, rows: list[tuple[str, str]]) -> list[str]:
+    width = max((len(name) for name, _ in rows), default=0)
+    return [title] + [f"{INDENT}{name:<{width}}  {text}" for name, text in rows] if rows else []
+
+
+def _size(rule: int | loops.Derived) -> str:
+    return f"at most {rule}" if isinstance(rule, int) else f"{rule.op}({rule.poly}, {rule.by})"
+
+
+def _call(call: loops.Call, kernel: loops.Kernel | None) -> str:
+    offsets = call.offsets or (0,) * len(call.buffers)
+    names = [p.name for p in kernel.params] if kernel else []
+    parts = []
+    for i, (buffer, offset) in enumerate(zip(call.buffers, offsets)):
+        name = names[i] if i < len(names) else "?"
+        parts.append(f"{name}={buffer}" + (f"+{offset}" if offset else ""))
+    return f"{call.kernel}({', '.join(parts)})"
+
+
+def _kernel(kernel: loops.Kernel) -> list[str]:
+    params = ", ".join(f"{p.name}: {p.mode} {p.dtype}" for p in kernel.params)
+    lines = [f"kernel {kernel.name}({params})"]
+    lines += [f"{INDENT}# {line}" for line in kernel.comment.splitlines()]
+    lines += [f"{INDENT}# {source}" for source in kernel.sources]
+    lines += [f"{INDENT}# {written} may be {read}" for written, read in kernel.inplace]
+    for statement in kernel.body:
+        lines += _lines(statement, 1)
+    return lines
+
+
+# -- statements ----------------------------------------------------------------------------------
+
+
+def _lines(s: loops.Stmt, depth: int, deep: bool = True) -> list[str]:
+    """The lines of a statement and, if `deep`, of its body."""
+    named: dict[int, str] = {}
+    before = [f"{name} := {_value(v, 0, named, top=True)}" for v, name in _shared(s, named)]
+    lines = before + [_head(s, named)]
+    lines = [INDENT * depth + line for line in lines]
+    if deep and isinstance(s, (loops.For, loops.Lanes)):
+        for inner in s.body:
+            lines += _lines(inner, depth + 1)
+    return lines
+
+
+def _head(s: loops.Stmt, named: dict[int, str]) -> str:
+    if isinstance(s, loops.For):
+        unroll = f" by {s.unroll}" if s.unroll != 1 else ""
+        return f"for {s.var} in {_range(s.extent)}{unroll}:"
+    if isinstance(s, loops.Lanes):
+        return f"lanes {s.var}:" if s.live is None else f"lanes {s.var} < {s.live}:"
+    if isinstance(s, loops.Let):
+        return f"{s.name} = {_value(s.value, 0, named)}"
+    if isinstance(s, loops.Declare):
+        shape = f"[{', '.join(map(str, s.shape))}]" if s.shape else ""
+        return f"{s.name}: {s.dtype}{shape} = {_value(s.init, 0, named)}"
+    if isinstance(s, loops.Accumulate):
+        return f"{s.name}{_at(s.at)} {ASSIGN[s.fn]} {_value(s.value, 0, named)}"
+    if isinstance(s, loops.Store):
+        when = f" if {_value(s.when, 0, named)}" if s.when is not None else ""
+        full = "  # full" if s.full else ""
+        return f"{s.buffer}[{s.index}] = {_value(s.value, 0, named)}{when}{full}"
+    if isinstance(s, loops.Scatter):
+        return f"{s.buffer}[{s.index}] +=scatter {_value(s.value, 0, named)}"
+    tile = f"{s.dst}[{s.dst_index} + c*({s.dst_stride}) + r]"
+    source = f"{s.src}[{s.src_index} + r*({s.src_stride}) + c]"
+    pad = "" if s.pad == "none" else f", pad {s.pad}"
+    return f"transpose {tile} = {source} for r < {s.rows}, c < {s.cols}{pad}"
+
+
+def _range(extent: Poly) -> str:
+    last = extent - 1
+    return f"0..{last}" if len(last.terms) <= 2 else f"0..({last})"
+
+
+def _at(at: tuple[PolyLike, ...]) -> str:
+    return f"[{', '.join(str(Poly.of(a)) for a in at)}]" if at else ""
+
+
+# -- values --------------------------------------------------------------------------------------
+
+
+def _children(v: loops.Value) -> tuple[loops.Value, ...]:
+    if isinstance(v, loops.Op):
+        return v.args
+    return (v.when,) if isinstance(v, loops.Load) and v.when is not None else ()
+
+
+def values_of(s: loops.Stmt) -> tuple[loops.Value, ...]:
+    """The values a statement computes, without those of its body."""
+    if isinstance(s, loops.Declare):
+        return (s.init,)
+    if isinstance(s, loops.Store):
+        return (s.value,) if s.when is None else (s.value, s.when)
+    if isinstance(s, (loops.Let, loops.Accumulate, loops.Scatter)):
+        return (s.value,)
+    return ()
+
+
+def _shared(s: loops.Stmt, named: dict[int, str]) -> Iterator[tuple[loops.Value, str]]:
+    """Operations used twice, innermost first; `named` is filled as they are yielded."""
+    uses: Counter[int] = Counter()
+    order: list[loops.Value] = []
+
+    def visit(v: loops.Value) -> None:
+        uses[id(v)] += 1
+        if uses[id(v)] == 1:
+            for child in _children(v):
+                visit(child)
+            order.append(v)
+
+    for value in values_of(s):
+        visit(value)
+    for v in order:
+        if uses[id(v)] > 1 and isinstance(v, loops.Op) and id(v) not in named:
+            name = f"t{len(named) + 1}"
+            yield v, name
+            named[id(v)] = name
+
+
+def _value(v: loops.Value, outer: int, named: dict[int, str], top: bool = False) -> str:
+    """Text of a value in a place that binds as strongly as `outer`."""
+    if not top and id(v) in named:
+        return named[id(v)]
+    text, binds = _infix(v, named)
+    return f"({text})" if binds < outer else text
+
+
+def _number(v: loops.Const) -> str:
+    """The shortest decimal that stands for the same number of its dtype."""
+    return str(np.dtype(v.dtype).type(v.number))
+
+
+def _infix(v: loops.Value, named: dict[int, str]) -> tuple[str, int]:
+    if isinstance(v, loops.Const):
+        return _number(v), SIGN if v.number < 0 else ATOM
+    if isinstance(v, loops.Load):
+        text = f"{v.buffer}[{v.index}]"
+        if v.when is None:
+            return text, ATOM
+        return f"({text} if {_value(v.when, 0, named)} else 0)", ATOM
+    if isinstance(v, loops.Get):
+        return v.name + _at(v.at), ATOM
+    if isinstance(v, loops.Index):
+        return (str(v.poly) if str(v.poly) in v.poly.names else f"({v.poly})"), ATOM
+    if v.fn in INFIX:
+        sign, binds = INFIX[v.fn]
+        left = binds + 1 if binds == COMPARE else binds
+        args = _value(v.args[0], left, named), _value(v.args[1], binds + 1, named)
+        return f"{args[0]} {sign} {args[1]}", binds
+    if v.fn == "neg":
+        return f"-{_value(v.args[0], SIGN, named)}", SIGN
+    if v.fn == "logical_not":
+        return f"not {_value(v.args[0], NOT, named)}", NOT
+    if v.fn == "where":
+        cond, yes, no = (_value(a, OR, named) for a in v.args)
+        return f"({yes} if {cond} else {no})", ATOM
+    name = v.dtype if v.fn == "cast" else SHORT.get(v.fn, v.fn)
+    return f"{name}({', '.join(_value(a, 0, named) for a in v.args)})", ATOM
