@@ -51,7 +51,7 @@ class _Package(ModuleType):
     """Importing the module symgrad.grad must not put it in the place of the function sg.grad."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and (name in _HOME or name in ("state", "function")):
+        if isinstance(value, ModuleType) and (name in _HOME or name == "state"):
             return
         super().__setattr__(name, value)
 
