@@ -53,38 +53,45 @@ class Pipeline:
 
     @cached_property
     def gradient(self) -> Graph:
+        _ = self.expression
         return self._timed("gradient", self._differentiate)
 
     @cached_property
     def rewritten(self) -> Graph:
-        return self._timed("rewritten", lambda: self.gradient.map(self._rewrite))
+        before = self.gradient
+        return self._timed("rewritten", lambda: before.map(self._rewrite))
 
     @cached_property
     def schedule(self) -> Schedule:
+        _ = self.rewritten
         return self._timed("schedule", self._schedule)
 
     @cached_property
     def plan(self) -> ArenaPlan:
         from codegen import memory
 
-        return self._timed("plan", lambda: memory.plan(self.schedule.program))
+        program = self.schedule.program
+        return self._timed("plan", lambda: memory.plan(program))
 
     @cached_property
     def llvm(self) -> str:
-        """The step, and how Python enters it."""
-        from codegen import entry
         from codegen.emit import emit
 
-        def write() -> str:
-            return emit(self.schedule.program, self.plan, self.target) + "\n" + entry.text()
-
-        return self._timed("llvm", write)
+        program, plan = self.schedule.program, self.plan
+        return self._timed("llvm", lambda: emit(program, plan, self.target))
 
     @cached_property
     def object(self) -> bytes:
+        """Machine code, and how Python enters it."""
         from codegen.assemble import assemble
+        from codegen.bundle import with_entries
 
-        return self._timed("object", lambda: assemble(self.llvm, self.target))
+        text = self.llvm
+
+        def make() -> bytes:
+            return with_entries(assemble(text, self.target), self.target)
+
+        return self._timed("object", make)
 
     @cached_property
     def assembly(self) -> str:

@@ -59,8 +59,7 @@ def find(pipeline: Pipeline) -> Code:
 
 def compiled(pipeline: Pipeline) -> Code:
     """All stages, to the object."""
-    from codegen.call import Function
-    from codegen.load import load
+    from codegen.call import describe as describe_call
     from symgrad.compile.native import signature
     from symgrad.compile.report import facts
 
@@ -70,7 +69,7 @@ def compiled(pipeline: Pipeline) -> Code:
     takes, checked = signature(pipeline)
     return Code(
         pipeline.object,
-        Function(load(pipeline.object), pipeline.plan, schedule.program, takes).to_json(),
+        describe_call(pipeline.plan.size, pipeline.plan.table, schedule.program.buffers, takes),
         tuple(states),
         dict(schedule.outputs),
         schedule.rng,
