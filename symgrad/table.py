@@ -261,7 +261,7 @@ composite("asinh",        _asinh,                         lambda x, out: 1 / sp.
 composite("acosh",        _acosh,                         lambda x, out: 1 / sp.sinh(out))
 composite("atanh",        _atanh,                         lambda x, out: 1 / ((1 - x) * (1 + x)))
 composite("clip",         lambda x, a, b: sp.minimum(sp.maximum(x, a), b), _bounds, "number")
-composite("relu",         lambda x: sp.maximum(x, 0),     lambda x, out: _by(out > 0, out), "number")
+composite("relu", lambda x: sp.maximum(x, 0),     lambda x, out: _by(out > 0, out), "number")
 composite("relu6",        lambda x: sp.clip(x, 0.0, 6.0), lambda x, out: _within(x, 0, 6))
 composite("leaky_relu",   lambda x, a: sp.where(x > 0, x, a * x), _leaky_slope)
 composite("elu",          _elu,                           _elu_slope)
