@@ -176,7 +176,10 @@ def _infix(sign: str, level: int, a: Piece, b: Piece) -> Piece:
         sign, b = "-", Piece(b.text[1:], NEG)
     left = a.within({COMPARE: COMPARE + 1, MUL: DIV}.get(level, level))
     tight = sign in ("-", "/", "//", "%") or level == COMPARE
-    right = b.within(MUL + 1 if level == DIV else level + 1 if tight else level)
+    if level == DIV or b.level == MATMUL and level == MUL:  # Python reads a * b @ c as (a * b) @ c
+        right = b.within(MATMUL + 1)
+    else:
+        right = b.within(level + 1 if tight else level)
     return Piece(f"{left} {sign} {right}", level)
 
 
