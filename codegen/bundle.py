@@ -45,17 +45,17 @@ def unpack(code: bytes) -> tuple[list[bytes], list[str]] | None:
 
 def with_entries(code: bytes, target: Target) -> bytes:
     """A program's object together with the entries for its target."""
-    return pack([code, *_entries(target)], entry.EXPORTS)
+    return pack([code, _entries(target)], ["step"])
 
 
 @functools.cache
-def _entries(target: Target) -> tuple[bytes, ...]:
+def _entries(target: Target) -> bytes:
     name = cache.key("entries", cache.version(), target)
     found = cache.get(name)
     if found is not None:
-        return tuple((unpack(found[0]) or ([], []))[0])
+        return found[0]
     from codegen.assemble import assemble
 
-    made = tuple(assemble(text, target, opt) for text, opt in entry.modules().values())
-    cache.put(name, pack(made, ()), {})
+    made = assemble(entry.module(), target)
+    cache.put(name, made, {})
     return made

@@ -1,8 +1,8 @@
 """How Python enters compiled code: LLVM text that goes into the same object as `step`.
 
 In: nothing; the text is the same for every program that defines `void @step(ptr buffers, ptr
-sizes)`. Out: `text()` to append to that module, or the same as modules of their own, `modules()`,
-so that it is compiled once for all programs (see `codegen.bundle`). It defines
+sizes)`. Out: `text()` to append to that module, or the same as a `module()` of its own that is
+compiled once for all programs (see `codegen.bundle`). It defines
 
     ptr  @step_call(ptr self, ptr args, i64 count)    one step, as a Python builtin (METH_FASTCALL)
     i64  @step_run(ptr run)                           many steps over rows of arrays, without Python
@@ -157,11 +157,6 @@ declare void @PyThread_release_lock(ptr)
 declare ptr @PyFloat_FromDouble(double)
 declare void @Py_IncRef(ptr)
 declare ptr @memmove(ptr, ptr, i64)
-"""
-DECLARE_MEMMOVE = "declare ptr @memmove(ptr, ptr, i64)\n"
-NEIGHBOURS = """
-declare void @step(ptr, ptr)
-declare void @step_feed(ptr, ptr, ptr, i64, i64)
 """
 
 # Until the lock is taken nothing outside the frame is written: a call that does not fit leaves no
@@ -645,7 +640,7 @@ finish:
 
 # Points the table at one batch of an input: into its array, or at the rows gathered in STAGING.
 FEED = """
-define void @step_feed(
+define internal void @step_feed(
   ptr %stream, ptr %table, ptr %order, i64 %from, i64 %take
 ) nounwind {
 entry:
@@ -694,61 +689,97 @@ NAME.one:
   br label %NAME
 """
 
-# Fisher-Yates from the end, two exchanges per Philox block. The place to exchange with is the high
-# word of a 64-bit random number times the count: its bias is below 2^-32 for any array that fits.
+# Fisher-Yates from the end, two exchanges per Philox block, eight blocks drawn at once. The place
+# to exchange with is the high word of a 64-bit random number times the count: its bias is below
+# 2^-32 for any array that fits. Philox's 32-bit words lie in 64-bit lanes, for its products.
 SHUFFLE = """
-define internal { i64, i64 } @step_philox(i64 %block, i64 %epoch, i64 %seed) nounwind {
+define internal void @step_draw(ptr %out, i64 %block, i64 %epoch, i64 %seed) nounwind {
 entry:
-  %c0.start = trunc i64 %block to i32
-  %block.high = lshr i64 %block, 32
-  %c1.start = trunc i64 %block.high to i32
-  %c2.start = trunc i64 %epoch to i32
+  %block.1 = insertelement <8 x i64> poison, i64 %block, i64 0
+  %block.8 = shufflevector <8 x i64> %block.1, <8 x i64> poison, <8 x i32> zeroinitializer
+  %blocks = add <8 x i64> %block.8, <i64 0, i64 1, i64 2, i64 3, i64 4, i64 5, i64 6, i64 7>
+  %c1.start = lshr <8 x i64> %blocks, splat (i64 32)
+  %epoch.1 = insertelement <8 x i64> poison, i64 %epoch, i64 0
+  %c2.start = shufflevector <8 x i64> %epoch.1, <8 x i64> poison, <8 x i32> zeroinitializer
   %k0.start = trunc i64 %seed to i32
   %seed.high = lshr i64 %seed, 32
   %k1.start = trunc i64 %seed.high to i32
   br label %round
 round:
   %i = phi i32 [ 0, %entry ], [ %i.next, %round ]
-  %c0 = phi i32 [ %c0.start, %entry ], [ %c0.next, %round ]
-  %c1 = phi i32 [ %c1.start, %entry ], [ %c1.next, %round ]
-  %c2 = phi i32 [ %c2.start, %entry ], [ %c2.next, %round ]
-  %c3 = phi i32 [ SHUFFLE_STREAM, %entry ], [ %c3.next, %round ]
+  %c0 = phi <8 x i64> [ %blocks, %entry ], [ %c0.next, %round ]
+  %c1 = phi <8 x i64> [ %c1.start, %entry ], [ %c1.next, %round ]
+  %c2 = phi <8 x i64> [ %c2.start, %entry ], [ %c2.next, %round ]
+  %c3 = phi <8 x i64> [ splat (i64 SHUFFLE_STREAM), %entry ], [ %c3.next, %round ]
   %k0 = phi i32 [ %k0.start, %entry ], [ %k0.next, %round ]
   %k1 = phi i32 [ %k1.start, %entry ], [ %k1.next, %round ]
-  %w0 = zext i32 %c0 to i64
-  %w2 = zext i32 %c2 to i64
-  %p0 = mul i64 %w0, 3528531795
-  %p1 = mul i64 %w2, 3449720151
-  %p0.shifted = lshr i64 %p0, 32
-  %p1.shifted = lshr i64 %p1, 32
-  %p0.high = trunc i64 %p0.shifted to i32
-  %p1.high = trunc i64 %p1.shifted to i32
-  %x0 = xor i32 %p1.high, %c1
-  %x2 = xor i32 %p0.high, %c3
-  %c0.next = xor i32 %x0, %k0
-  %c1.next = trunc i64 %p1 to i32
-  %c2.next = xor i32 %x2, %k1
-  %c3.next = trunc i64 %p0 to i32
+  %k0.wide = zext i32 %k0 to i64
+  %k0.1 = insertelement <8 x i64> poison, i64 %k0.wide, i64 0
+  %k0.8 = shufflevector <8 x i64> %k0.1, <8 x i64> poison, <8 x i32> zeroinitializer
+  %k1.wide = zext i32 %k1 to i64
+  %k1.1 = insertelement <8 x i64> poison, i64 %k1.wide, i64 0
+  %k1.8 = shufflevector <8 x i64> %k1.1, <8 x i64> poison, <8 x i32> zeroinitializer
+  %w0 = and <8 x i64> %c0, splat (i64 4294967295)
+  %w2 = and <8 x i64> %c2, splat (i64 4294967295)
+  %p0 = mul <8 x i64> %w0, splat (i64 3528531795)
+  %p1 = mul <8 x i64> %w2, splat (i64 3449720151)
+  %p0.high = lshr <8 x i64> %p0, splat (i64 32)
+  %p1.high = lshr <8 x i64> %p1, splat (i64 32)
+  %c1.next = and <8 x i64> %p1, splat (i64 4294967295)
+  %c3.next = and <8 x i64> %p0, splat (i64 4294967295)
+  %x0 = xor <8 x i64> %p1.high, %c1
+  %x2 = xor <8 x i64> %p0.high, %c3
+  %c0.next = xor <8 x i64> %x0, %k0.8
+  %c2.next = xor <8 x i64> %x2, %k1.8
   %k0.next = add i32 %k0, -1640531527
   %k1.next = add i32 %k1, -1150833019
   %i.next = add i32 %i, 1
   %more = icmp ult i32 %i.next, 10
   br i1 %more, label %round, label %leave
 leave:
-  %a0 = zext i32 %c0.next to i64
-  %a1 = zext i32 %c1.next to i64
-  %a1.up = shl i64 %a1, 32
-  %a = or i64 %a0, %a1.up
-  %b0 = zext i32 %c2.next to i64
-  %b1 = zext i32 %c3.next to i64
-  %b1.up = shl i64 %b1, 32
-  %b = or i64 %b0, %b1.up
-  %half = insertvalue { i64, i64 } poison, i64 %a, 0
-  %both = insertvalue { i64, i64 } %half, i64 %b, 1
-  ret { i64, i64 } %both
+  %a.up = shl <8 x i64> %c1.next, splat (i64 32)
+  %b.up = shl <8 x i64> %c3.next, splat (i64 32)
+  %a = or <8 x i64> %c0.next, %a.up
+  %b = or <8 x i64> %c2.next, %b.up
+  %both = shufflevector <8 x i64> %a, <8 x i64> %b, <16 x i32> <i32 0, i32 8, i32 1, i32 9,
+    i32 2, i32 10, i32 3, i32 11, i32 4, i32 12, i32 5, i32 13, i32 6, i32 14, i32 7, i32 15>
+  store <16 x i64> %both, ptr %out, align 8
+  ret void
 }
 
-define internal void @step_exchange(ptr %order, i64 %last, i64 %random) nounwind {
+define void @step_shuffle(ptr %order, i64 %rows, i64 %seed, i64 %epoch) nounwind {
+entry:
+  %draws = alloca [16 x i64], align 64
+  br label %fill
+fill:
+  %f = phi i64 [ 0, %entry ], [ %f.next, %fill.one ]
+  %f.more = icmp slt i64 %f, %rows
+  br i1 %f.more, label %fill.one, label %start
+fill.one:
+  %f.at = getelementptr i64, ptr %order, i64 %f
+  store i64 %f, ptr %f.at
+  %f.next = add i64 %f, 1
+  br label %fill
+
+start:
+  %top = sub i64 %rows, 1
+  br label %exchange
+exchange:
+  %last = phi i64 [ %top, %start ], [ %last.next, %exchange.one ]
+  %used = phi i64 [ 0, %start ], [ %used.next, %exchange.one ]
+  %more = icmp sgt i64 %last, 0
+  br i1 %more, label %draw, label %leave
+draw:
+  %which = and i64 %used, 15
+  %empty = icmp eq i64 %which, 0
+  br i1 %empty, label %draw.more, label %exchange.one
+draw.more:
+  %block = lshr i64 %used, 1
+  call void @step_draw(ptr %draws, i64 %block, i64 %epoch, i64 %seed)
+  br label %exchange.one
+exchange.one:
+  %random.at = getelementptr i64, ptr %draws, i64 %which
+  %random = load i64, ptr %random.at
   %count = add i64 %last, 1
   %wide.random = zext i64 %random to i128
   %wide.count = zext i64 %count to i128
@@ -761,42 +792,9 @@ define internal void @step_exchange(ptr %order, i64 %last, i64 %random) nounwind
   %b = load i64, ptr %other.at
   store i64 %b, ptr %last.at
   store i64 %a, ptr %other.at
-  ret void
-}
-
-define void @step_shuffle(ptr %order, i64 %rows, i64 %seed, i64 %epoch) nounwind {
-entry:
-  br label %fill
-fill:
-  %f = phi i64 [ 0, %entry ], [ %f.next, %fill.one ]
-  %f.more = icmp slt i64 %f, %rows
-  br i1 %f.more, label %fill.one, label %draw.start
-fill.one:
-  %f.at = getelementptr i64, ptr %order, i64 %f
-  store i64 %f, ptr %f.at
-  %f.next = add i64 %f, 1
-  br label %fill
-draw.start:
-  %top = sub i64 %rows, 1
-  br label %draw
-draw:
-  %last = phi i64 [ %top, %draw.start ], [ %last.next, %second ]
-  %block = phi i64 [ 0, %draw.start ], [ %block.next, %second ]
-  %last.more = icmp sgt i64 %last, 0
-  br i1 %last.more, label %first, label %leave
-first:
-  %words = call { i64, i64 } @step_philox(i64 %block, i64 %epoch, i64 %seed)
-  %a = extractvalue { i64, i64 } %words, 0
-  call void @step_exchange(ptr %order, i64 %last, i64 %a)
-  %before = sub i64 %last, 1
-  %again = icmp sgt i64 %before, 0
-  br i1 %again, label %second, label %leave
-second:
-  %b = extractvalue { i64, i64 } %words, 1
-  call void @step_exchange(ptr %order, i64 %before, i64 %b)
-  %last.next = sub i64 %before, 1
-  %block.next = add i64 %block, 1
-  br label %draw
+  %last.next = sub i64 %last, 1
+  %used.next = add i64 %used, 1
+  br label %exchange
 leave:
   ret void
 }
@@ -809,21 +807,13 @@ _NUMBERS = {name: globals()[name] for name in ("BUFFER_BYTES", "BUFFER_FLAGS", "
 @functools.cache
 def text() -> str:
     """LLVM text of the entries, to be appended to a module that defines `@step`."""
-    return DECLARATIONS + _entries() + _feed()
+    return DECLARATIONS + _entries()
 
 
 @functools.cache
-def modules() -> dict[str, tuple[str, int]]:
-    """The same as modules of their own: text, and the level of code generation worth its time.
-
-    Only gathering rows is a hot loop. The rest runs once a call, and compiles in a seventh of the
-    time without optimisation.
-    """
-    entries = DECLARATIONS + NEIGHBOURS + _entries()
-    return {"feed": (DECLARE_MEMMOVE + _feed(), 2), "entries": (entries, 0)}
-
-
-EXPORTS = ("step", "step_feed")  # what `modules` find in one another and in the program
+def module() -> str:
+    """The entries as a module of their own, which finds `@step` when it is loaded."""
+    return DECLARATIONS + "declare void @step(ptr, ptr)\n" + _entries()
 
 
 def _entries() -> str:
@@ -840,7 +830,7 @@ def _entries() -> str:
         "ALIGN": "8",
     }
     ranges = [_substitute(IN_RANGE_OF, values) for values in (short, long)]
-    return _expand("".join((CALL, FITS, IN_RANGE, *ranges, SCALAR, RUN, SHUFFLE)))
+    return _expand("".join((CALL, FITS, IN_RANGE, *ranges, SCALAR, RUN, _feed(), SHUFFLE)))
 
 
 def _feed() -> str:
@@ -853,7 +843,7 @@ def _feed() -> str:
     feed = FEED
     for name, move in moves.items():
         feed = feed.replace(f"COPY_{name}\n", COPY.replace("NAME", name).replace("MOVE", move))
-    return _expand(feed)
+    return feed
 
 
 def _substitute(template: str, values: dict[str, str]) -> str:
