@@ -11,11 +11,14 @@ from native import compile_text
 from test_call import MAX, SIGNATURE, STEP, program
 
 from codegen import entry
+from codegen.assemble import assemble
 from codegen.batches import Batches
 from codegen.call import Function, InputSpec, Signature, aligned
+from codegen.elf import Image
 from codegen.load import Library, load
 from codegen.loops import Buffer, Program
 from codegen.memory import plan
+from codegen.target import Target
 
 # Buffers: x (n, width), y (n), w (3), log, loss. `log` is a state of the form [entries, then for
 # every row of every step: its label, first and last element]; loss is the first row's label.
@@ -215,6 +218,34 @@ def test_shuffle_is_philox_and_fisher_yates(rows: int, seed: int, epoch: int) ->
     seen = test.seen()
     assert np.array_equal(seen, permutation(rows, seed, epoch))
     assert np.array_equal(np.sort(seen), np.arange(rows))
+
+
+@pytest.mark.parametrize("name", ["sse2", "avx2", "avx512"])
+def test_every_vector_width(name: str) -> None:
+    target = Target.named(name)
+    if name != "sse2" and Target.host().lanes < target.lanes:
+        pytest.skip(f"this machine has no {name}")
+    library = load(assemble(logging_step(2) + entry.text(), target))
+    test = Logged(library, 2, 1000)
+    batches = Batches(test.function, test.arrays, 37)
+    batches.shuffle(12345, 6)
+    list(batches)
+    assert np.array_equal(test.seen(), permutation(1000, 12345, 6))
+    x, w = np.zeros((64, 2), np.float32), np.zeros(3)
+    for position in range(64):
+        for bad in (-1, 10**6):
+            y = np.full(64, 10**6 - 1, np.int32)
+            assert test.function.call(x, y, w) is not NotImplemented
+            test.log[0] = 0
+            y[position] = bad
+            assert test.function.call(x, y, w) is NotImplemented
+
+
+def test_entries_for_aarch64_can_be_linked() -> None:
+    image = Image(compile_text(entry.module(), triple="aarch64-unknown-linux-gnu"))
+    base = {"code": 0x400000, "constant": 0x500000, "data": 0x600000}
+    symbols = image.link(base, lambda name: 0x7F0000000000)
+    assert {"step_call", "step_run", "step_shuffle"} <= set(symbols)
 
 
 def test_shuffles_are_uniform() -> None:
