@@ -123,7 +123,7 @@ def _lines(s: loops.Stmt, depth: int, deep: bool = True) -> list[str]:
 
 def _head(s: loops.Stmt, named: dict[int, str]) -> str:
     if isinstance(s, loops.For):
-        unroll = f" by {s.unroll}" if s.unroll != 1 else ""
+        unroll = f", unroll {s.unroll}" if s.unroll != 1 else ""
         return f"for {s.var} in {_range(s.extent)}{unroll}:"
     if isinstance(s, loops.Lanes):
         return f"lanes {s.var}:" if s.live is None else f"lanes {s.var} < {s.live}:"
@@ -140,8 +140,8 @@ def _head(s: loops.Stmt, named: dict[int, str]) -> str:
         return f"{s.buffer}[{s.index}] = {_value(s.value, 0, named)}{when}{full}"
     if isinstance(s, loops.Scatter):
         return f"{s.buffer}[{s.index}] +=scatter {_value(s.value, 0, named)}"
-    tile = f"{s.dst}[{s.dst_index} + c*({s.dst_stride}) + r]"
-    source = f"{s.src}[{s.src_index} + r*({s.src_stride}) + c]"
+    tile = f"{s.dst}[{s.dst_index + s.dst_stride * 'c' + 'r'}]"
+    source = f"{s.src}[{s.src_index + s.src_stride * 'r' + 'c'}]"
     pad = "" if s.pad == "none" else f", pad {s.pad}"
     return f"transpose {tile} = {source} for r < {s.rows}, c < {s.cols}{pad}"
 

@@ -1,0 +1,382 @@
+"""Rules that every loop program keeps; a broken one is a `VerifyError` naming kernel and statement.
+
+In: a `loops.Program`. Out: nothing, or the error.
+
+- names are defined before use, within their block, and never shadowed; sizes are known
+- dtypes agree: arguments of functions, accumulators, loads and stores with their buffers
+- parameters are read and written as their modes allow; calls bind as many buffers, of their dtypes
+- accumulators are declared, and their subscripts lie within the tile
+- `Lanes` do not nest; their variable occurs to the first power, and in no extent or subscript
+- no index that is reached for certain lies outside of its buffer (see `bounds`)
+
+>>> verify(program)
+Traceback (most recent call last):
+codegen.verify.VerifyError: kernel scale: y[l] = x[l]: there is no buffer parameter 'y'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from codegen import loops
+from codegen.bounds import Access, Space, sample_sizes
+from codegen.functions import ALL, INTS, NUMBERS, result_dtype
+from codegen.loops import Poly, PolyLike
+from codegen.show import show_statement, values_of
+
+ROLES = ("arena", "input", "output", "state", "constant")
+ACCUMULATE = ("add", "mul", "maximum", "minimum")
+PADS = ("first", "zero", "none")
+
+
+class VerifyError(ValueError):
+    """A program that breaks the grammar's rules."""
+
+
+def verify(program: loops.Program) -> None:
+    """Check every rule."""
+    _check_sizes(program)
+    samples = sample_sizes(program)
+    buffers = _check_buffers(program)
+    if program.lanes < 1:
+        raise VerifyError(f"a program with {program.lanes} lanes")
+    reached: dict[str, list[Access]] = {}
+    kernels: dict[str, loops.Kernel] = {}
+    for kernel in program.kernels:
+        if kernel.name in kernels:
+            raise VerifyError(f"kernel {kernel.name}: two kernels have this name")
+        kernels[kernel.name] = kernel
+        reached[kernel.name] = _Checker(program, kernel, samples).check()
+    for call in program.calls:
+        if call.kernel not in kernels:
+            raise VerifyError(f"a call of {call.kernel!r}, which is no kernel")
+        _check_call(call, kernels[call.kernel], buffers, reached[call.kernel])
+
+
+# -- sizes, buffers, calls -----------------------------------------------------------------------
+
+
+def _check_sizes(program: loops.Program) -> None:
+    known: set[str] = set()
+    for name, rule in program.sizes.items():
+        if isinstance(rule, loops.Derived):
+            missing = rule.poly.names - known
+            if missing:
+                raise VerifyError(f"size {name}: {sorted(missing)[0]!r} is not known before it")
+            if rule.op not in ("ceildiv", "div", "mod") or rule.by < 1:
+                raise VerifyError(f"size {name}: cannot compute {rule.op} by {rule.by}")
+        elif rule < 0:
+            raise VerifyError(f"size {name}: its largest value is {rule}")
+        known.add(name)
+
+
+def _check_buffers(program: loops.Program) -> dict[str, loops.Buffer]:
+    buffers: dict[str, loops.Buffer] = {}
+    for b in program.buffers:
+        if b.name in buffers:
+            raise VerifyError(f"buffer {b.name}: two buffers have this name")
+        if b.dtype not in ALL or b.role not in ROLES or b.size < 0:
+            raise VerifyError(f"buffer {b.name}: {b.dtype}[{b.size}] {b.role} is not a buffer")
+        length = b.size * loops.ITEMSIZE[b.dtype]
+        if (b.role == "constant") != (b.data is not None):
+            raise VerifyError(f"buffer {b.name}: constants have data, others have none")
+        if b.data is not None and len(b.data) != length:
+            raise VerifyError(f"buffer {b.name}: {len(b.data)} bytes of data, not {length}")
+        buffers[b.name] = b
+    return buffers
+
+
+def _check_call(
+    call: loops.Call,
+    kernel: loops.Kernel,
+    buffers: dict[str, loops.Buffer],
+    reached: list[Access],
+) -> None:
+    def wrong(message: str) -> VerifyError:
+        return VerifyError(f"call of {kernel.name}({', '.join(call.buffers)}): {message}")
+
+    offsets = call.offsets or (0,) * len(call.buffers)
+    if not len(call.buffers) == len(offsets) == len(kernel.params):
+        raise wrong(f"{len(kernel.params)} parameters, {len(offsets)} offsets")
+    bound: dict[str, tuple[loops.Buffer, int]] = {}
+    for param, name, offset in zip(kernel.params, call.buffers, offsets):
+        buffer = buffers.get(name)
+        if buffer is None:
+            raise wrong(f"there is no buffer {name!r}")
+        if buffer.dtype != param.dtype:
+            raise wrong(f"{name} is {buffer.dtype}, parameter {param.name} {param.dtype}")
+        if param.mode != "r" and buffer.role in ("constant", "input"):
+            raise wrong(f"{param.name} is written, {name} is a {buffer.role}")
+        bound[param.name] = buffer, offset
+    _check_aliases(kernel, bound, wrong)
+    for access in reached:
+        buffer, offset = bound[access.param]
+        if access.low + offset < 0 or access.high + offset >= buffer.size:
+            outside = access.low if access.low + offset < 0 else access.high
+            raise wrong(
+                f"{access.statement}: element {outside + offset} of {buffer.name}, "
+                f"which has {buffer.size}"
+            )
+
+
+def _check_aliases(
+    kernel: loops.Kernel,
+    bound: dict[str, tuple[loops.Buffer, int]],
+    wrong: Callable[[str], VerifyError],
+) -> None:
+    """One place under two names, one of them written, needs the kernel's word for it."""
+    for first in kernel.params:
+        for second in kernel.params:
+            same = bound[first.name] == bound[second.name] and first.name != second.name
+            if same and first.mode != "r":
+                pair = (first.name, second.name)
+                if pair not in kernel.inplace and pair[::-1] not in kernel.inplace:
+                    raise wrong(f"{pair[0]} and {pair[1]} are one buffer, but not `inplace`")
+
+
+# -- kernels -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Name:
+    """What a name stands for: "size", "loop", "lane", "let" or "accumulator"."""
+
+    kind: str
+    dtype: str = "int64"
+    shape: tuple[int, ...] = ()
+    vector: bool = False
+
+
+class _Checker:
+    """One kernel. `scope` maps the names in sight; values seen in the blocks around are in
+    `checked`, since values are shared as objects."""
+
+    def __init__(
+        self, program: loops.Program, kernel: loops.Kernel, samples: list[dict[str, int]]
+    ) -> None:
+        self.kernel, self.lanes = kernel, program.lanes
+        self.params = {p.name: p for p in kernel.params}
+        self.scope = {name: _Name("size") for name in program.sizes}
+        self.checked: set[int] = set()
+        self.space = Space(samples, program.lanes)
+        self.reached: dict[tuple[str, loops.Poly, bool], Access] = {}
+        self.statement: loops.Stmt | None = None
+        self.lane: str | None = None
+
+    def wrong(self, message: str) -> VerifyError:
+        where = f": {show_statement(self.statement).strip()}" if self.statement else ""
+        return VerifyError(f"kernel {self.kernel.name}{where}: {message}")
+
+    def check(self) -> list[Access]:
+        """What is reached of each parameter, once every rule holds."""
+        if len(self.params) != len(self.kernel.params):
+            raise self.wrong("two parameters have one name")
+        for p in self.kernel.params:
+            if p.dtype not in ALL or p.mode not in ("r", "w", "rw"):
+                raise self.wrong(f"parameter {p.name}: {p.mode} {p.dtype}")
+        for written, read in self.kernel.inplace:
+            modes = [self.params[n].mode if n in self.params else "" for n in (written, read)]
+            if written == read or "w" not in modes[0] or "r" not in modes[1]:
+                raise self.wrong(f"inplace ({written}, {read}) names no written and read parameter")
+        self.block(self.kernel.body)
+        return list(self.reached.values())
+
+    @contextmanager
+    def inner(self, name: str, what: _Name) -> Iterator[None]:
+        """A block that knows one more name; what it defines ends with it."""
+        scope, checked = self.scope, self.checked
+        self.scope, self.checked = dict(scope), set(checked)
+        self.define(name, what)
+        yield
+        self.scope, self.checked = scope, checked
+
+    def define(self, name: str, what: _Name) -> None:
+        if name in self.scope:
+            raise self.wrong(f"{name!r} is in use already")
+        self.scope[name] = what
+
+    # -- statements
+
+    def block(self, body: tuple[loops.Stmt, ...]) -> None:
+        for s in body:
+            self.statement = s
+            for value in values_of(s):
+                self.value(value)
+            getattr(self, "_" + type(s).__name__.lower())(s)
+
+    def _for(self, s: loops.For) -> None:
+        self.poly(s.extent, uniform=True)
+        if s.unroll < 1:
+            raise self.wrong(f"unroll {s.unroll}")
+        with self.inner(s.var, _Name("loop")), self.space.loop(s.var, s.extent):
+            self.block(s.body)
+
+    def _lanes(self, s: loops.Lanes) -> None:
+        if self.lane is not None:
+            raise self.wrong("lanes within lanes")
+        if s.live is not None:
+            self.poly(s.live, uniform=True)
+        self.lane = s.var
+        with self.inner(s.var, _Name("lane", vector=True)), self.space.vector(s.var, s.live):
+            self.block(s.body)
+        self.lane = None
+
+    def _let(self, s: loops.Let) -> None:
+        self.define(s.name, _Name("let", s.value.dtype, vector=self.lane is not None))
+
+    def _declare(self, s: loops.Declare) -> None:
+        self.same("the accumulator", s.dtype, "its start", s.init.dtype)
+        if any(n < 1 for n in s.shape):
+            raise self.wrong(f"shape {s.shape}")
+        self.define(s.name, _Name("accumulator", s.dtype, s.shape, self.lane is not None))
+
+    def _accumulate(self, s: loops.Accumulate) -> None:
+        if s.fn not in ACCUMULATE:
+            raise self.wrong(f"cannot accumulate with {s.fn!r}")
+        what = self.accumulator(s.name, s.at)
+        self.same(s.name, what.dtype, "the value", s.value.dtype)
+        if s.fn in ("add", "mul") and what.dtype not in NUMBERS:
+            raise self.wrong(f"{s.fn} of {what.dtype}")
+
+    def _store(self, s: loops.Store) -> None:
+        if s.when is not None:
+            self.same("the condition", s.when.dtype, "it must be", "bool")
+        sure = s.when is None
+        param = self.access(s.buffer, s.index, "w", s.full, sure)
+        self.same(s.buffer, param.dtype, "the value", s.value.dtype)
+
+    def _scatter(self, s: loops.Scatter) -> None:
+        param = self.access(s.buffer, s.index, "rw")
+        self.same(s.buffer, param.dtype, "the value", s.value.dtype)
+        if param.dtype not in NUMBERS:
+            raise self.wrong(f"a sum of {param.dtype}")
+
+    def _transpose(self, s: loops.Transpose) -> None:
+        if self.lane is not None:
+            raise self.wrong("a transpose within lanes")
+        if s.pad not in PADS:
+            raise self.wrong(f"pad {s.pad!r}")
+        for poly in (s.rows, s.cols, s.dst_index, s.dst_stride, s.src_index, s.src_stride):
+            self.poly(poly, uniform=True)
+        r, c = "row of the tile", "column of the tile"
+        taken = s.src_index + s.src_stride * r + c
+        put = s.dst_index + s.dst_stride * c + r
+        with self.inner(r, _Name("loop")), self.inner(c, _Name("loop")):
+            with self.space.loop(c, s.cols):
+                with self.space.loop(r, s.rows):
+                    source = self.access(s.src, taken, "r")
+                with self.space.loop(r, s.rows if s.pad == "none" else Poly.of(self.lanes)):
+                    target = self.access(s.dst, put, "w")
+                for what, count in (("rows", s.rows), ("cols", s.cols)):
+                    most = self.space.reach(count, full=False)
+                    if most is not None and most[1] > self.lanes:
+                        raise self.wrong(f"{most[1]} {what}, but {self.lanes} lanes")
+        self.same(s.src, source.dtype, "the tile", s.dtype)
+        self.same(s.dst, target.dtype, "the tile", s.dtype)
+
+    # -- names, indices, accesses
+
+    def same(self, what: str, dtype: str, other: str, found: str) -> None:
+        if dtype != found:
+            raise self.wrong(f"{what} is {dtype}, {other} {found}")
+
+    def poly(self, poly: PolyLike, uniform: bool = False) -> None:
+        """Every name is in sight and an integer; `uniform` allows no lane-wise ones."""
+        poly = Poly.of(poly)
+        for name in sorted(poly.names):
+            what = self.scope.get(name)
+            if what is None:
+                raise self.wrong(f"{name!r} is not defined here")
+            if what.kind == "accumulator" or what.dtype not in INTS:
+                raise self.wrong(f"{name!r} is {what.dtype} {what.kind}, no integer to index with")
+            if uniform and what.vector:
+                raise self.wrong(f"{name!r} differs from lane to lane")
+        for names, _ in poly.terms:
+            if self.lane is not None and names.count(self.lane) > 1:
+                raise self.wrong(f"a power of the lane {self.lane!r}")
+
+    def accumulator(self, name: str, at: tuple[PolyLike, ...]) -> _Name:
+        what = self.scope.get(name)
+        if what is None or what.kind != "accumulator":
+            raise self.wrong(f"{name!r} is no accumulator in sight")
+        if len(at) != len(what.shape):
+            raise self.wrong(f"{name} has {len(what.shape)} axes, {len(at)} subscripts given")
+        for subscript, size in zip(at, what.shape):
+            self.poly(subscript, uniform=True)
+            reach = self.space.reach(Poly.of(subscript), full=False)
+            if reach is not None and not 0 <= reach[0] <= reach[1] < size:
+                outside = reach[0] if reach[0] < 0 else reach[1]
+                raise self.wrong(f"subscript {outside} of {name} is not in 0..{size - 1}")
+        return what
+
+    def access(
+        self, buffer: str, index: Poly, mode: str, full: bool = False, sure: bool = True
+    ) -> loops.Param:
+        param = self.params.get(buffer)
+        if param is None:
+            raise self.wrong(f"there is no buffer parameter {buffer!r}")
+        if not set(mode) <= set(param.mode):
+            raise self.wrong(f"{buffer} has mode {param.mode!r}, {mode!r} is needed")
+        self.poly(index)
+        if full and self.lane is None:
+            raise self.wrong("`full` outside of lanes")
+        reach = self.space.reach(index, full) if sure else None
+        if reach is not None:
+            self.note(buffer, index, full, reach)
+        return param
+
+    def note(self, buffer: str, index: Poly, full: bool, reach: tuple[int, int]) -> None:
+        """Keep the widest reach of equal accesses; where it is too wide is up to the calls."""
+        key = (buffer, index, full)
+        known = self.reached.get(key)
+        if known is None or reach[0] < known.low or reach[1] > known.high:
+            assert self.statement is not None
+            low = min(reach[0], known.low) if known else reach[0]
+            high = max(reach[1], known.high) if known else reach[1]
+            text = show_statement(self.statement).strip()
+            self.reached[key] = Access(buffer, low, high, text)
+
+    # -- values
+
+    def value(self, v: loops.Value) -> None:
+        if id(v) in self.checked:
+            return
+        self.checked.add(id(v))
+        getattr(self, "_" + type(v).__name__.lower())(v)
+
+    def _const(self, v: loops.Const) -> None:
+        if v.dtype not in ALL or (v.dtype in INTS and v.number != int(v.number)):
+            raise self.wrong(f"{v.number} is no {v.dtype}")
+
+    def _load(self, v: loops.Load) -> None:
+        if v.when is not None:
+            self.value(v.when)
+            self.same("the condition", v.when.dtype, "it must be", "bool")
+        param = self.access(v.buffer, v.index, "r", v.full, v.when is None)
+        self.same(v.buffer, param.dtype, "the load", v.dtype)
+
+    def _get(self, v: loops.Get) -> None:
+        what = self.scope.get(v.name)
+        if what is None or what.kind not in ("let", "accumulator"):
+            raise self.wrong(f"{v.name!r} is not defined here")
+        if what.kind == "accumulator":
+            self.accumulator(v.name, v.at)
+        elif v.at:
+            raise self.wrong(f"{v.name} has no axes")
+        self.same(v.name, what.dtype, "read as", v.dtype)
+
+    def _index(self, v: loops.Index) -> None:
+        self.poly(v.poly)
+        if v.dtype not in NUMBERS:
+            raise self.wrong(f"an index as {v.dtype}")
+
+    def _op(self, v: loops.Op) -> None:
+        for arg in v.args:
+            self.value(arg)
+        try:
+            dtype = result_dtype(v.fn, [a.dtype for a in v.args], v.dtype)
+        except ValueError as error:
+            raise self.wrong(str(error)) from None
+        self.same(v.fn, dtype, "declared as", v.dtype)
