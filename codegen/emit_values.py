@@ -210,8 +210,7 @@ class Values(Arithmetic):
             found = seen.get(key)
             if found is not None:
                 return found
-        level, safe = self._level(buffer, pointer, kind, mask)
-        known = level if safe is pointer else level + 1  # behind the loop it may hold zeros
+        level, known, safe = self._level(buffer, pointer, kind, mask)
         pointer = safe
         vec = kind != "one"
         type_ = self.memory_types[vec][dtype]
@@ -230,27 +229,32 @@ class Values(Arithmetic):
         self.loaded[known][key] = value = self.from_memory(value)
         return value
 
-    def _level(self, buffer: str, pointer: Reg, kind: str, mask: Reg | None) -> tuple[int, Reg]:
+    def _level(
+        self, buffer: str, pointer: Reg, kind: str, mask: Reg | None
+    ) -> tuple[int, int, Reg]:
         """How many of the open loops a load stays inside of: it moves out of those that neither
         change its address nor its buffer. In front of a loop that may have no turn it reads zeros
-        instead if there is none, since its own address may not exist."""
+        instead if there is none, since its own address may not exist: then its value is known
+        inside that loop only, not to other loops beside it. Both depths, and the address."""
         level = self.depth
         inner = pointer.depth if mask is None else max(pointer.depth, mask.depth)
         if kind == "each" or inner >= level:
-            return level, pointer
+            return level, level, pointer
         guards: list[Reg] = []
+        known = 0
         while level > inner and self.hoisted[level - 1] < HOISTED:
             writes, guard = self.loops[level - 1]
             new = guards if guard is None else [*guards, guard]
+            inside = level if guard is not None and not guards else known
             if buffer in writes or any(g.depth >= level for g in new):
                 break
-            guards, level = new, level - 1
+            guards, level, known = new, level - 1, inside
         if level == self.depth or not guards:
-            return level, pointer
+            return level, level, pointer
         taken = guards[0]
         for guard in guards[1:]:
             taken = self.both(taken, guard)
-        return level, self.choose(taken, pointer, Reg(ZEROS, "ptr"))
+        return level, known, self.choose(taken, pointer, Reg(ZEROS, "ptr"))
 
     def choose(self, condition: Reg, a: Reg, b: Reg) -> Reg:
         """One of two pointers."""

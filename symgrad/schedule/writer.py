@@ -114,6 +114,7 @@ class Writer:
         self.lane: str | None = None
         self.live: Value | None = None  # holds where a lane has an element behind it
         self.was_flat = False
+        self.registers: set[str] = set()  # integers computed in lanes
         self.flat: Poly | None = None  # every operand lies alike: one index for all
         self.local: dict[Expr, tuple[str, Layout, int]] = {}  # kept for a block of rows: buffer, axis
         self._memo: list[dict[tuple[int, At], Value]] = [{}]
@@ -157,6 +158,8 @@ class Writer:
         if isinstance(value, Get) and not value.at:
             return value
         name = self.fresh(stem)
+        if self.lane is not None:
+            self.registers.add(name)
         self.body.append(Let(name, value))
         return Get(name, _dtype(value))
 
@@ -231,9 +234,13 @@ class Writer:
     ) -> Value:
         """An element of a certain copy of a node."""
         offset, full = self.address(layout, node.shape, at)
-        if when is None and not full and self.live is not None:
+        if when is None and not full and self.live is not None and self._varies(offset):
             when = self.live
         return Load(self.touch(name, "r"), offset, node.dtype, when, full)
+
+    def _varies(self, index: Poly) -> bool:
+        """True when lanes may read different elements."""
+        return self.lane in index.names or not self.registers.isdisjoint(index.names)
 
     def store(self, name: str, layout: Layout, node: Expr, at: At, value: Value) -> None:
         offset, full = self.address(layout, node.shape, at)
@@ -396,6 +403,8 @@ class Writer:
 
     def gather_index(self, n: Expr, indices: Expr, at: At, when: Value | None, size: Poly) -> Poly:
         """A data-dependent index, kept inside the axis (inputs are checked before the call)."""
+        if size.constant == 1:
+            return Poly()
         raw = Op("cast", (self.value(indices, at, when),), "int64")
         top = Op("sub", (Index(size, "int64"), Const(1, "int64")), "int64")
         low = Op("maximum", (raw, Const(0, "int64")), "int64")
