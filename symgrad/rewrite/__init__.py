@@ -55,6 +55,10 @@ def _rules(stages: tuple[str, ...]) -> RuleSet:
     return RuleSet(tables)
 
 
+_FACTOR = RuleSet(TABLES["factor"])
+_FACTOR_IN_FORM = RuleSet((*TABLES["factor"], canonicalise.STRUCTURE, canonicalise.ORDER))
+
+
 def run(
     outputs: Sequence[Expr], stages: Iterable[str] = STAGES, keep: Iterable[Expr] = ()
 ) -> tuple[list[Expr], list[Rewrite]]:
@@ -62,7 +66,7 @@ def run(
     rule looks below them.
 
     The stages before "factor" work together until nothing changes; "factor" then works on their
-    result, with the normal forms kept.
+    result, and what it builds is brought into the normal forms of contractions and views.
     """
     chosen = tuple(stages)
     unknown = [s for s in chosen if s not in TABLES]
@@ -76,7 +80,7 @@ def run(
     if first:
         result, log = rewrite(result, _rules(first))
     if "factor" in chosen:
-        result, more = rewrite(result, _rules(("factor", "canonicalise")), _rules(("factor",)))
+        result, more = rewrite(result, _FACTOR_IN_FORM, _FACTOR)
         log += more
     return result, log
 

@@ -29,7 +29,6 @@ from symgrad.rewrite.patterns import (
     apply,
     const,
     exp,
-    log,
     logical_not,
     maximum,
     minimum,
@@ -177,6 +176,8 @@ ALGEBRA = Table("canonicalise", [
     Rule("times -1", -1 * x, -x),  # -1 * x -> -x
     Rule("over 1", x / 1, x),  # x / 1 -> x
     Rule("whole times 0", 0 * x, 0, lambda x: not floating(x)),  # 0 * k -> 0, integers only
+    # before factors are taken out of products, so that x x is found
+    Rule("product with itself", x * x, square(x)),  # x * x -> square(x)
     # signs
     Rule("two signs", -(-x), x),  # --x -> x
     Rule("sign of difference", -(x - y), y - x),  # -(x - y) -> y - x
@@ -196,7 +197,7 @@ ALGEBRA = Table("canonicalise", [
     Rule("negative times difference", c * (x - y), -c * (y - x), negative),  # (-c)(x - y) -> c (y - x)
     Rule("sign into difference", -(x * (y - z)), x * (z - y), lambda y: not isinstance(y, Constant)),  # -(x (y - z)) -> x (z - y)
     Rule("times negative constant plus", x * (c + y), -(x * (-c - y)), lambda c: negative(c)),  # x (-c + y) -> -(x (c - y))
-    Rule("plus negative multiple", x + c * y, x - (-c) * y, lambda c, x: negative(c) and not isinstance(x, Constant)),  # x + (-c) y -> x - c y
+    Rule("plus negative multiple", x + c * y, x - (-c) * y, negative),  # x + (-c) y -> x - c y
     Rule("minus negative multiple", x - c * y, x + (-c) * y, negative),  # x - (-c) y -> x + c y
     Rule("negative multiple minus", c * x - y, -(-c * x + y), lambda c, y: negative(c) and not is_peak(y)),  # (-c) x - y -> -(c x + y)
     # constants and 0-d factors
@@ -223,8 +224,6 @@ ALGEBRA = Table("canonicalise", [
     Rule("power 1/2", x ** 0.5, sqrt(x)),  # x ** 0.5 -> sqrt(x)
     Rule("power -1/2", x ** -0.5, 1 / sqrt(x)),  # x ** -0.5 -> 1 / sqrt(x)
     Rule("whole power", x ** c, power, lambda c: whole(c)),  # x ** 3 -> x square(x)
-    Rule("product with itself", x * x, square(x)),  # x * x -> square(x)
-    Rule("root of square", sqrt(square(x)), absolute(x)),  # sqrt(x**2) -> |x|
     Rule("square of magnitude", square(absolute(x)), square(x)),  # |x|**2 -> x**2
     Rule("magnitude of magnitude", absolute(absolute(x)), absolute(x)),  # ||x|| -> |x|
     Rule("magnitude of square", absolute(square(x)), square(x)),  # |x**2| -> x**2
@@ -245,7 +244,6 @@ ALGEBRA = Table("canonicalise", [
     Rule("certain other choice", where(False, x, y), y),  # where(false, x, y) -> y
     Rule("same choice again", where(x, where(x, y, z), var("w")), where(x, y, var("w"))),  # where(p, where(p, y, z), w) -> where(p, y, w)
     Rule("same choice again, else", where(x, y, where(x, z, var("w"))), where(x, y, var("w"))),
-    Rule("log of exp", log(exp(x)), x),  # log(exp x) -> x
 ])
 # fmt: on
 

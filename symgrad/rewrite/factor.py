@@ -8,6 +8,7 @@ that multiplies least at the planned maximum of run-time sizes.
     chains are ordered            (A @ B) @ v             -> A @ (B @ v)
     broadcast products become contractions      sum_k spread(a_ik) * spread(b_kj) -> a @ b
     a transpose of a product is the product written in that order
+    x / spread(s)                 x * spread(1 / s), where s is never near 0
 
 A value used elsewhere as well is never computed a second time: chains are only opened where the
 inner product has one user. Orders of more than three operands come from opt_einsum.
@@ -20,13 +21,14 @@ import math
 from typing import Sequence
 
 from symgrad import dtypes
-from symgrad.node import Contract, Expr, Map
+from symgrad.node import Constant, Contract, Expr, Map
 from symgrad.rewrite.engine import Rule, Run, Table
-from symgrad.rewrite.patterns import node, tag
-from symgrad.rewrite.structure import places
+from symgrad.rewrite.patterns import node, spread, tag, var
+from symgrad.rewrite.stabilise import positive, shifted
+from symgrad.rewrite.structure import Operand, places
 from symgrad.sizes import Size, maximum
 
-Operand = tuple[tuple[int, ...], Expr]
+x, y = var("x"), var("y")
 LONGEST = 12  # operands of one chain
 WORTH = 0.9  # a new order must cost less than this part of the old one
 
@@ -184,6 +186,21 @@ def transposed_product(n: Expr, run: Run) -> Expr | None:
     return Contract.of(inner.ins, [inner.out[k] for k in n.attrs[1]], *inner.args)
 
 
+def bounded_below(s: Expr) -> bool:
+    """Never near 0, whatever the inputs: 1/s does not overflow."""
+    if tag(s) == "sum" and tag(s.args[0]) == "exp":
+        return shifted(s.args[0].args[0], s)  # one of the terms is exp(0)
+    if tag(s) == "sqrt":
+        return bounded_below(s.args[0])
+    if tag(s) == "add" and isinstance(s.args[0], Constant):
+        return bool((s.args[0].value >= 1e-20).all()) and positive(s.args[1])
+    return False
+
+
+def one_division_per_row(x: Expr, y: Expr) -> bool:
+    return len(y.shape) < len(x.shape) and bounded_below(y)
+
+
 # fmt: off
 TABLE = Table("factor", [
     Rule("broadcast product", node("n", "sum"), broadcast_product, only=lambda t: t[1:] == ("mul",)),  # sum_k b(a_ik) b(b_kj) -> a @ b
@@ -192,5 +209,6 @@ TABLE = Table("factor", [
     Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
     Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
          only=lambda t: t[1:] == ("contract",)),  # (A B)^T -> contraction written transposed
+    Rule("one division per row", x / spread(y), x * spread(1 / y), one_division_per_row),  # x / b(s) -> x b(1/s)
 ])
 # fmt: on

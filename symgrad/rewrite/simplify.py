@@ -12,13 +12,14 @@ their values, and forms that lose a branch's derivative but are more accurate.
 
 from __future__ import annotations
 
-from symgrad.node import Custom, Expr, Iota, Map, SizeOf
+import numpy as np
+
+from symgrad.node import Constant, Custom, Expr, Iota, Map, SizeOf
 from symgrad.rewrite.canonicalise import array
 from symgrad.rewrite.engine import Rule, Table
 from symgrad.rewrite.patterns import (
     absolute,
     apply,
-    const,
     exp,
     log1p,
     maximum,
@@ -36,7 +37,7 @@ from symgrad.rewrite.stabilise import is_choice, is_class_index, mean_factor
 from symgrad.rewrite.structure import aligned, places, summed_axes
 
 x, y, z, g, p, t = (var(name) for name in "xyzgpt")
-c, u = const("c"), scalar("u")
+u = scalar("u")
 
 
 # -- side conditions ----------------------------------------------------------------------------
@@ -81,9 +82,18 @@ def mean_of(t: Expr, x: Expr, S: Expr, B: Expr | None) -> bool:
     )
 
 
-def choice_times(p: Expr, c: Expr) -> Expr:
+def is_number(u: Expr) -> bool:
+    """Finite whatever the inputs: a constant, a size, or a quotient or product of these."""
+    if isinstance(u, Constant):
+        return bool(np.isfinite(u.value).all())
+    if isinstance(u, Map):
+        return u.op in ("neg", "mul", "div") and all(map(is_number, u.args))
+    return isinstance(u, SizeOf)
+
+
+def choice_times(p: Expr, u: Expr) -> Expr:
     """A number where p holds, as a product with a one-hot array."""
-    return Map.of("mul", c, Map.of(f"to_{c.dtype}", p))
+    return Map.of("mul", u, Map.of(f"to_{u.dtype}", p))
 
 
 # fmt: off
@@ -115,6 +125,7 @@ TABLE = Table("simplify", [
          exact=False, why="an underflowed p made this NaN"),  # p (x + y/p) -> p x + y
     Rule("times difference of quotients", p * (y / p - x), y - p * x, lambda p: is_probability(p),
          exact=False, why="an underflowed p made this NaN"),  # p (y/p - x) -> y - p x
+    Rule("exp back and forth in product", exp(x) * (exp(-x) * y), y),  # exp x (exp -x y) -> y
     # sums that are known
     Rule("sum of one-hot", total(p), 1, lambda p, S: classes_along(p, S),
          exact=False, why="holds for labels among the classes, which calls check"),  # sum(one_hot y) -> 1
@@ -123,7 +134,7 @@ TABLE = Table("simplify", [
     Rule("size times 0", 0 * u, 0, lambda u: isinstance(u, SizeOf)),  # 0 * n -> 0
     Rule("0 over size", 0 / u, 0, lambda u: isinstance(u, SizeOf)),  # 0 / n -> 0
     # choices of classes
-    Rule("choice of a number", where(p, c, 0), choice_times, lambda p: tag(p) == "equal" and is_class_index(p)),  # where(chosen, c, 0) -> c onehot
+    Rule("choice of a number", where(p, u, 0), choice_times, lambda p, u: tag(p) == "equal" and is_class_index(p) and is_number(u)),  # where(chosen, c, 0) -> c onehot
 ])
 
 FINISH = Table("finish", [

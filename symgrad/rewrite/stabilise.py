@@ -293,6 +293,7 @@ TABLE = Table("stabilise", [
          lambda y, z, x, S, B: weighted(y, z, S) and positive(x) and aligned(S, B)),  # log(sum(y exp(z)/s)) -> m + log(sum(y exp(z - m))) - log s
     Rule("log of part", node("n", "log"), log_of_part, only=lambda t: t[1:] in (("gather",), ("reindex",), ("reshape",))),  # log(p[y]) -> (log p)[y]
     # exp with exp
+    Rule("log of exp", log(exp(x)), x),  # log(exp x) -> x
     Rule("log of exp over", log(exp(x) / y), x - log(y)),  # log(exp x / y) -> x - log y
     Rule("log of times exp", log(exp(x) * y), x + log(y)),  # log(exp x * y) -> x + log y
     Rule("log of scaled quotient", log(u * (exp(x) / y)), log(u) + (x - log(y)), lambda u: positive(u)),  # log(u exp x / y) -> log u + x - log y
@@ -351,6 +352,7 @@ TABLE = Table("stabilise", [
     Rule("variance", u * total(square(x)) - square(u * total(x)), lambda u, x, S: variance(u, x, S),
          lambda u, S: mean_factor(u, S)),  # E[x²] - E[x]² -> E[(x - E[x])²]
     # overflow of squares and products
+    Rule("root of square", sqrt(square(x)), absolute(x)),  # sqrt(x**2) -> |x|
     Rule("hypot", sqrt(square(x) + square(y)), apply("hypot", x, y)),  # sqrt(x² + y²) -> hypot(x, y)
     Rule("norm", sqrt(total(square(x))), lambda x, S: scaled_norm(x, S), lambda S: short(S)),  # sqrt(sum x²) -> r sqrt(sum (x/r)²)
     Rule("direction", x / absolute(x), sign(x),

@@ -19,6 +19,7 @@ from symgrad.node import Constant, Contract, Expr, Map, Reindex, Reshape, SizeOf
 from symgrad.rewrite.patterns import COMMUTATIVE, tag
 from symgrad.sizes import Shape, Size
 
+Operand = tuple[tuple[int, ...], Expr]  # the labels of its axes, and what it is
 LARGEST_FOLD = 65536  # elements of an array constant computed while rewriting
 
 
@@ -133,7 +134,7 @@ def normal_contract(n: Expr) -> Expr | None:
     if n.dtype != n.args[0].dtype:
         return None  # it counts truth values
     extents = n.extents
-    operands: list[tuple[tuple[int, ...], Expr]] = []
+    operands: list[Operand] = []
     scalars: list[Expr] = []
     changed = False
     for labels, arg in zip(n.ins, n.args):
@@ -159,6 +160,10 @@ def normal_contract(n: Expr) -> Expr | None:
     loose = [o for o in operands if set(o[0]) <= kept] if len(operands) > 1 else []
     core = [o for o in operands if not any(o is p for p in loose)]
     inner_out = tuple(k for k in n.out if any(k in labels for labels, _ in core))
+    if len(core) > 1:
+        ordered_core = sorted(core, key=lambda o: _product_key(o, core, n.out))
+        changed |= any(a is not b for a, b in zip(core, ordered_core))
+        core = ordered_core
     if len(core) > 1 and len({frozenset(labels) for labels, _ in core}) == 1:
         # an elementwise product, then a sum: one pass over memory, no contraction
         labels = core[0][0]
@@ -195,9 +200,16 @@ def normal_contract(n: Expr) -> Expr | None:
     return Contract.of([inner_out], n.out, made, sizes=extents)
 
 
-def _elementwise(
-    parts: Sequence[tuple[tuple[int, ...], Expr]], out: Sequence[int], shape: Shape
-) -> Expr:
+def _product_key(
+    operand: Operand, among: Sequence[Operand], out: Sequence[int]
+) -> tuple[int, tuple[int, int, bytes, int]]:
+    """Operands in the order of the result's axes that they alone have: `x @ W`, not `W, x`."""
+    others = {k for o in among if o is not operand for k in o[0]}
+    own = [p for p, k in enumerate(out) if k in operand[0] and k not in others]
+    return (own[0] if own else len(out)), order_key(operand[1])
+
+
+def _elementwise(parts: Sequence[Operand], out: Sequence[int], shape: Shape) -> Expr:
     """The product of operands that need no sum, as multiplications of views."""
     result: Expr | None = None
     for labels, arg in parts:
