@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from symgrad.compile.graph import Graph
-from symgrad.compile.options import Options, debug_level
+from symgrad.compile.options import Options, comparing, debug_level
 from symgrad.compile.request import Request, substitute
 from symgrad.errors import InputError
 from symgrad.node import Expr, Parameter
@@ -71,7 +71,10 @@ class Pipeline:
         from codegen import memory
 
         program = self.schedule.program
-        return self._timed("plan", lambda: memory.plan(program))
+        plan = self._timed("plan", lambda: memory.plan(program))
+        if comparing():
+            memory.check(program, plan)
+        return plan
 
     @cached_property
     def llvm(self) -> str:
@@ -185,9 +188,23 @@ class Pipeline:
         start = time.perf_counter()
         result = work()
         self.times[name] = time.perf_counter() - start
+        if comparing():
+            _verify(name, result)
         if debug_level():
             _trace(name, result, self.times[name])
         return result
+
+
+def _verify(name: str, result: Any) -> None:
+    """SYMGRAD_CHECK: whether a stage keeps the rules of its language."""
+    if isinstance(result, Graph):
+        from symgrad.verify import verify
+
+        verify(result.roots, final=name == "rewritten")
+    elif name == "schedule":
+        from codegen.verify import verify as verify_program
+
+        verify_program(result.program)
 
 
 def graph_text(graph: Graph, gradients: dict[Parameter, Expr] | None = None) -> str:
