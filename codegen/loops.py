@@ -193,7 +193,7 @@ Value = Union[Const, Load, Get, Index, Op]
 
 @dataclass(frozen=True, eq=False)
 class For:
-    """`for var in range(extent)`; `unroll` copies of the body per turn (all when it is the extent)."""
+    """`for var in range(extent)`; `unroll` copies of the body per turn (all: the whole extent)."""
 
     var: str
     extent: Poly
@@ -203,7 +203,7 @@ class For:
 
 @dataclass(frozen=True, eq=False)
 class Lanes:
-    """`for var in range(lanes)`, as one vector; lanes at or past `live` are idle (None: no idle)."""
+    """`for var in range(lanes)`, as one vector; lanes from `live` on are idle (None: none is)."""
 
     var: str
     live: Poly | None
@@ -304,7 +304,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Derived:
-    """A size computed from others when a call starts: `poly op by`, op "ceildiv", "div" or "mod"."""
+    """A size computed from others when a call starts: `poly op by`, op "ceildiv", "div", "mod"."""
 
     op: str
     poly: Poly

@@ -525,7 +525,9 @@ class Contract(Expr):
         """The same from letters: `Contract.parse("ik,kj->ij", a, b)`."""
         left, out = spec.replace(" ", "").split("->")
         named = {ord(k): v for k, v in (sizes or {}).items()}
-        return cls.of([[*map(ord, s)] for s in left.split(",")], [*map(ord, out)], *args, sizes=named)
+        return cls.of(
+            [[*map(ord, s)] for s in left.split(",")], [*map(ord, out)], *args, sizes=named
+        )
 
     def _rebuild(self, args: tuple[Expr, ...]) -> Expr:
         return Contract.of(self.ins, self.out, *args, sizes=dict(zip(self.out, self.shape)))
@@ -692,8 +694,8 @@ class Reshape(Expr):
 class Gather(Expr):
     """Elements picked by an integer array along one axis.
 
-    With `batch` leading axes shared by both: `out[b.., p.., i.., q..] = arg[b.., p.., idx[b.., i..],
-    q..]`, where `axis >= batch` counts from the front of `arg`, p are arg's axes between batch and
+    With `batch` leading axes shared by both: `out[b.., p.., i.., q..] = arg[b.., p.., j, q..]` with
+    j = idx[b.., i..], where `axis >= batch` counts from the front of `arg`, p are arg's axes between batch and
     axis, q those behind it. `take` has batch 0; `take_along_axis` on the last axis batch ndim-1.
     """
 
