@@ -695,8 +695,8 @@ class Gather(Expr):
     """Elements picked by an integer array along one axis.
 
     With `batch` leading axes shared by both: `out[b.., p.., i.., q..] = arg[b.., p.., j, q..]` with
-    j = idx[b.., i..], where `axis >= batch` counts from the front of `arg`, p are arg's axes between batch and
-    axis, q those behind it. `take` has batch 0; `take_along_axis` on the last axis batch ndim-1.
+    j = idx[b.., i..], where `axis >= batch` counts from the front of `arg`, p are arg's axes between
+    batch and axis, q those behind it. `take` has batch 0; `take_along_axis` on the last axis batch ndim-1.
     """
 
     __slots__ = ()

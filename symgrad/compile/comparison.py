@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 # Float32 sums in another order differ by far less than this of the largest element.
+NOTHING = 1e-3  # what is smaller may be all that is left of terms that cancel
 TOLERANCE = {"float32": 2e-3, "float64": 1e-8}
 
 
@@ -130,7 +131,7 @@ def difference(expected: Array, found: Array, unstable: bool = False) -> str:
     else:
         finite = np.isfinite(expected)
         scale = np.abs(expected[finite]).max(initial=0.0)
-        limit = TOLERANCE[expected.dtype.name] * max(float(scale), 1e-6)
+        limit = TOLERANCE[expected.dtype.name] * max(float(scale), NOTHING)
         with np.errstate(invalid="ignore"):
             wrong = np.where(finite, ~(np.abs(expected - found) <= limit), False)
             if not unstable:
