@@ -1,6 +1,6 @@
 """Golden files: text that a stage prints, kept in tests/golden and compared.
 
-    pytest --update-golden        writes what the stages print now; read the difference before commit
+    pytest --update-golden        writes what is printed now; read the difference before a commit
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """floor_divide, mod and Philox4x32-10: whole numbers.
 
 floor_divide and mod have NumPy's (and Python's) signs: the remainder has the divisor's. Integers
-divided by 0 give 0, as in NumPy. Float remainders are exact for quotients up to 2^280 or so (all of
-float32); beyond, every digit of the remainder is lost and it is 0.
+divided by 0 give 0, as in NumPy. Float remainders are exact for quotients up to 2^288, which is all
+of float32 (2^576 with FMA); beyond, the remainder is 0.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import math
 from codegen import loops
 from codegen.vecmath.kit import Kit, V, op, where
 
-DIGITS = 25  # of the quotient, per step
-STEPS = 12
+DIGITS_FMA, DIGITS = 48, 24  # of the quotient, per step: the product must be exact
+STEPS = 13
 
 
 def divide_int(a: V, b: V) -> tuple[V, V]:
@@ -33,23 +33,25 @@ def divide_int(a: V, b: V) -> tuple[V, V]:
 
 
 def _fmod(kit: Kit, a: V, b: V) -> V:
-    """C's fmod of a, b >= 0 in float64, exact for a / b < 2^(DIGITS (STEPS - 1))."""
+    """C's fmod of a, b >= 0 in float64, exact for a / b < 2^(digits (STEPS - 1))."""
     finite = b < math.inf
     divisor = where(finite, b, 2.0**1000)
+    digits = DIGITS_FMA if kit.has_fma else DIGITS
     inverse = 1.0 / divisor
     rest = a
     for _ in range(STEPS):
         quotient = rest * inverse
         whole = (quotient + kit.magic) - kit.magic
-        cut = (quotient.bits() & -(1 << (kit.mantissa + 1 - DIGITS))).bits()
-        quotient = where(abs(quotient) < 2.0**DIGITS, whole, cut)
+        cut = (quotient.bits() & -(1 << (kit.mantissa + 1 - digits))).bits()
+        quotient = where(abs(quotient) < 2.0**digits, whole, cut)
         rest = _subtract_product(kit, rest, quotient, divisor)
+    rest = where(abs(rest) <= divisor, rest, 0.0)
     rest = where(rest < 0, rest + divisor, rest)
-    return where(finite, where(rest <= divisor, rest, 0.0), a)
+    return where(finite, rest, a)
 
 
 def _subtract_product(kit: Kit, rest: V, quotient: V, b: V) -> V:
-    """rest - quotient * b without an error: quotient has DIGITS bits, and the result fits."""
+    """rest - quotient * b without an error: quotient has few digits, and the result fits."""
     if kit.has_fma:
         return op("fma", -quotient, b, rest)
     high = (b.bits() & -(1 << 27)).bits()

@@ -118,10 +118,13 @@ def _sum_turns(kit: Kit, x: V, words: list[V]) -> tuple[V, V]:
         high, low = high * weight, low * weight
         products.append((_mod4(kit, high) if i == 1 else high, low))
     total = products[0][0] + products[0][1]  # exact: multiples of 2^-46
-    rests = []
-    for high, low in products[1:]:
+    rests: list[V] = []
+    for i, (high, low) in enumerate(products[1:]):
         total, rest = two_sum(total, high)
-        rests += [rest, low]
+        rests.append(rest)
+        if i == 0:  # up to 2, where high is near 2^54
+            total, low = two_sum(total, low)
+        rests.append(low)
     n, bits = kit.nearest(total)
     fraction, low = two_sum(total - n, rests[0])
     for rest in rests[1:]:

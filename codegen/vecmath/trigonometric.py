@@ -148,8 +148,10 @@ def atan2(kit: Kit, y: V, x: V) -> V:
     a, b = abs(y), abs(x)
     both = a.eq(math.inf) & b.eq(math.inf)
     a, b = where(both, 1.0, a), where(both, 1.0, b)
-    # sums of two huge numbers must not overflow, differences of two tiny ones not vanish
-    scale = where(op("maximum", a, b) > 2.0 ** (kit.bias - 1), 0.25, kit.const(1.0))
+    # two huge numbers must not overflow when added, two denormal ones not round when multiplied
+    longer = op("maximum", a, b)
+    scale = where(longer < 2.0 ** (10 - kit.bias), 2.0**kit.mantissa, kit.const(1.0))
+    scale = where(longer > 2.0 ** (kit.bias - 1), 0.25, scale)
     angle = _angle(kit, b * scale, a * scale, x.bits() < 0)
     return kit.with_sign(angle, kit.sign_of(y))
 

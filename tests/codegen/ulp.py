@@ -118,7 +118,7 @@ def _one(fn: str, args: list[float]) -> Any:
     plain = _numpy(fn, args)  # float64: right wherever it is not a number
     if any(not math.isfinite(a) for a in args) or math.isnan(plain):
         return plain
-    if fn == "atan2" and 0.0 in args:
+    if fn == "atan2" and 0.0 in args or _far(fn, args):
         return plain
     if fn in ("mod", "floor_divide"):
         return _division(fn, *args) if args[1] else plain
@@ -128,6 +128,13 @@ def _one(fn: str, args: list[float]) -> Any:
         return plain
     with mp.workprec(100 if abs(args[0]) < 1e20 else 1200):
         return MP[fn](*map(mp.mpf, args))
+
+
+def _far(fn: str, args: list[float]) -> bool:
+    """Far beyond overflow or underflow, where mpmath would compute millions of digits."""
+    if fn == "pow":
+        return args[0] != 0 and abs(args[1] * math.log(abs(args[0]))) > 2000
+    return fn in ("exp", "expm1", "sinh", "cosh", "tanh") and abs(args[0]) > 2000
 
 
 def _division(fn: str, x: float, y: float) -> Any:
