@@ -42,7 +42,7 @@ TABLES: dict[str, tuple[Table, ...]] = {
     "stabilise": (stabilise.TABLE,),
     "simplify": (simplification.TABLE,),
     "finish": (simplification.FINISH,),
-    "factor": (factor.TABLE,),
+    "factor": (factor.TABLE, factor.DIVISIONS),
 }
 MAXIMA = stabilise.MAXIMA  # takes part in stabilise while derivatives are still to be taken
 
@@ -55,8 +55,9 @@ def _rules(stages: tuple[str, ...]) -> RuleSet:
     return RuleSet(tables)
 
 
-_FACTOR = RuleSet(TABLES["factor"])
-_FACTOR_IN_FORM = RuleSet((*TABLES["factor"], canonicalise.STRUCTURE, canonicalise.ORDER))
+_FACTOR = RuleSet((factor.TABLE,))
+_FACTOR_IN_FORM = RuleSet((factor.TABLE, *canonicalise.TABLES))
+_DIVISIONS = RuleSet((factor.DIVISIONS,))
 
 
 def run(
@@ -66,7 +67,7 @@ def run(
     rule looks below them.
 
     The stages before "factor" work together until nothing changes; "factor" then works on their
-    result, and what it builds is brought into the normal forms of contractions and views.
+    result, and what it builds is brought into normal form.
     """
     chosen = tuple(stages)
     unknown = [s for s in chosen if s not in TABLES]
@@ -81,7 +82,8 @@ def run(
         result, log = rewrite(result, _rules(first))
     if "factor" in chosen:
         result, more = rewrite(result, _FACTOR_IN_FORM, _FACTOR)
-        log += more
+        result, last = rewrite(result, _DIVISIONS)
+        log += more + last
     return result, log
 
 

@@ -196,7 +196,7 @@ ALGEBRA = Table("canonicalise", [
     Rule("negative constant over", c / x, -(-c / x), negative),  # (-c) / x -> -(c / x)
     Rule("negative times difference", c * (x - y), -c * (y - x), negative),  # (-c)(x - y) -> c (y - x)
     Rule("sign into difference", -(x * (y - z)), x * (z - y), lambda y: not isinstance(y, Constant)),  # -(x (y - z)) -> x (z - y)
-    Rule("times negative constant plus", x * (c + y), -(x * (-c - y)), lambda c: negative(c)),  # x (-c + y) -> -(x (c - y))
+    Rule("times negative constant plus", x * (c + y), -(x * (-c - y)), lambda c, x: negative(c) and not isinstance(x, Constant)),  # x (-c + y) -> -(x (c - y))
     Rule("plus negative multiple", x + c * y, x - (-c) * y, negative),  # x + (-c) y -> x - c y
     Rule("minus negative multiple", x - c * y, x + (-c) * y, negative),  # x - (-c) y -> x + c y
     Rule("negative multiple minus", c * x - y, -(-c * x + y), lambda c, y: negative(c) and not is_peak(y)),  # (-c) x - y -> -(c x + y)

@@ -23,7 +23,7 @@ from typing import Sequence
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map
 from symgrad.rewrite.engine import Rule, Run, Table
-from symgrad.rewrite.patterns import node, spread, tag, var
+from symgrad.rewrite.patterns import node, tag, var, view
 from symgrad.rewrite.stabilise import positive, shifted
 from symgrad.rewrite.structure import Operand, places
 from symgrad.sizes import Size, maximum
@@ -209,6 +209,10 @@ TABLE = Table("factor", [
     Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
     Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
          only=lambda t: t[1:] == ("contract",)),  # (A B)^T -> contraction written transposed
-    Rule("one division per row", x / spread(y), x * spread(1 / y), one_division_per_row),  # x / b(s) -> x b(1/s)
+])
+
+# Last of all, on its own: canonicalise would take it back.
+DIVISIONS = Table("factor", [
+    Rule("one division per row", x / view(y), x * view(1 / y), one_division_per_row),  # x / b(s) -> x b(1/s)
 ])
 # fmt: on

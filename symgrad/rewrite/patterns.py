@@ -331,9 +331,5 @@ def fill(x: Expr, shape: tuple[Any, ...]) -> Expr:
     """A 0-d `x` as every element of `shape`; another `x` as it is."""
     if x.shape or not shape:
         return x
-    if x.dtype == "bool":  # a Contract of truth values counts them
-        from symgrad.node import Reindex
-
-        return Reindex.of(x, (), shape)
     axes = tuple(range(len(shape)))
     return Contract.of([()], axes, x, sizes=dict(enumerate(shape)))

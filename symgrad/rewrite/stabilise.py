@@ -206,7 +206,13 @@ def log_of_product(n: Expr) -> Expr | None:
 
 def weighted(y: Expr, z: Expr, S: Expr) -> bool:
     """A weighted sum of exponentials that is not shifted yet."""
-    return tag(z) != "where" and tag(y) != "exp" and dtypes.is_float(y.dtype)
+    own = tag(z) == "sub" and is_peak(z.args[1], z.args[0]) and never_zero(y)
+    return tag(z) != "where" and not own and tag(y) != "exp" and dtypes.is_float(y.dtype)
+
+
+def never_zero(y: Expr) -> bool:
+    y = y.args[0] if tag(y) == "view" else y
+    return isinstance(y, Constant) and bool((y.value != 0).all())
 
 
 def log_weighted_sum(y: Expr, z: Expr, S: Expr) -> Expr:
@@ -290,7 +296,7 @@ TABLE = Table("stabilise", [
          exact=False, why="holds for labels among the classes, which calls check"),  # log(sum(onehot p)) -> sum(log p where chosen)
     Rule("weighted logsumexp", log(total(y * exp(z))), log_weighted_sum, weighted),  # log(sum(y exp z)) -> m + log(sum(y exp(z - m)))
     Rule("log of weighted softmax", log(total(y * (exp(z) / spread(x)))), log_weighted_softmax,
-         lambda y, z, x, S, B: weighted(y, z, S) and positive(x) and aligned(S, B)),  # log(sum(y exp(z)/s)) -> m + log(sum(y exp(z - m))) - log s
+         lambda y, z, x, S, B: tag(z) != "where" and tag(y) != "exp" and positive(x) and aligned(S, B)),  # log(sum(y exp(z)/s)) -> m + log(sum(y exp(z - m))) - log s
     Rule("log of part", node("n", "log"), log_of_part, only=lambda t: t[1:] in (("gather",), ("reindex",), ("reshape",))),  # log(p[y]) -> (log p)[y]
     # exp with exp
     Rule("log of exp", log(exp(x)), x),  # log(exp x) -> x

@@ -54,7 +54,7 @@ def fold(n: Expr) -> Expr | None:
 
 def uniform(n: Expr) -> Expr | None:
     """An array of one value everywhere is that value, spread."""
-    if not isinstance(n, Constant) or n.value.size < 2 or n.scalar is None or n.dtype == "bool":
+    if not isinstance(n, Constant) or n.value.size < 2 or n.scalar is None:
         return None
     value = n.scalar
     if value == 0 and math.copysign(1, value) < 0 or value != value:
@@ -323,8 +323,6 @@ def normal_reshape(n: Expr) -> Expr | None:
     x = n.args[0]
     if isinstance(x, Reshape):
         return Reshape.of(x.args[0], n.shape)
-    if n.dtype == "bool":
-        return None
     added = _added_units(x.shape, n.shape)
     if added is not None:
         return _view_into(x, [p for p in range(n.ndim) if p not in added], n.shape)
