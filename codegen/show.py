@@ -82,7 +82,9 @@ def _table(title: str, rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _size(rule: int | loops.Derived) -> str:
-    return f"at most {rule}" if isinstance(rule, int) else f"{rule.op}({rule.poly}, {rule.by})"
+    return (
+        f"at most {rule}" if isinstance(rule, int) else f"{rule.op}({_poly(rule.poly)}, {rule.by})"
+    )
 
 
 def _call(call: loops.Call, kernel: loops.Kernel | None) -> str:
@@ -126,33 +128,46 @@ def _head(s: loops.Stmt, named: dict[int, str]) -> str:
         unroll = f", unroll {s.unroll}" if s.unroll != 1 else ""
         return f"for {s.var} in {_range(s.extent)}{unroll}:"
     if isinstance(s, loops.Lanes):
-        return f"lanes {s.var}:" if s.live is None else f"lanes {s.var} < {s.live}:"
+        return f"lanes {s.var}:" if s.live is None else f"lanes {s.var} < {_poly(s.live)}:"
     if isinstance(s, loops.Let):
         return f"{s.name} = {_value(s.value, 0, named)}"
     if isinstance(s, loops.Declare):
         shape = f"[{', '.join(map(str, s.shape))}]" if s.shape else ""
         return f"{s.name}: {s.dtype}{shape} = {_value(s.init, 0, named)}"
     if isinstance(s, loops.Accumulate):
-        return f"{s.name}{_at(s.at)} {ASSIGN[s.fn]} {_value(s.value, 0, named)}"
+        return f"{s.name}{_at(s.at)} {ASSIGN.get(s.fn, s.fn)} {_value(s.value, 0, named)}"
     if isinstance(s, loops.Store):
         when = f" if {_value(s.when, 0, named)}" if s.when is not None else ""
         full = "  # full" if s.full else ""
-        return f"{s.buffer}[{s.index}] = {_value(s.value, 0, named)}{when}{full}"
+        return f"{s.buffer}[{_poly(s.index)}] = {_value(s.value, 0, named)}{when}{full}"
     if isinstance(s, loops.Scatter):
-        return f"{s.buffer}[{s.index}] +=scatter {_value(s.value, 0, named)}"
-    tile = f"{s.dst}[{s.dst_index + s.dst_stride * 'c' + 'r'}]"
-    source = f"{s.src}[{s.src_index + s.src_stride * 'r' + 'c'}]"
+        return f"{s.buffer}[{_poly(s.index)}] +=scatter {_value(s.value, 0, named)}"
+    tile = f"{s.dst}[{_poly(s.dst_index + s.dst_stride * 'c' + 'r')}]"
+    source = f"{s.src}[{_poly(s.src_index + s.src_stride * 'r' + 'c')}]"
     pad = "" if s.pad == "none" else f", pad {s.pad}"
-    return f"transpose {tile} = {source} for r < {s.rows}, c < {s.cols}{pad}"
+    return f"transpose {tile} = {source} for r < {_poly(s.rows)}, c < {_poly(s.cols)}{pad}"
 
 
 def _range(extent: Poly) -> str:
     last = extent - 1
-    return f"0..{last}" if len(last.terms) <= 2 else f"0..({last})"
+    return f"0..{_poly(last)}" if len(last.terms) <= 2 else f"0..({_poly(last)})"
+
+
+def _poly(poly: Poly) -> str:
+    """What is added first, then what is subtracted."""
+    terms = sorted(poly.terms, key=lambda t: (t[1] < 0, not t[0], t))
+    return (
+        str(Poly((terms[0],)))
+        + "".join(
+            f" - {Poly(((m, -c),))}" if c < 0 else f" + {Poly(((m, c),))}" for m, c in terms[1:]
+        )
+        if terms
+        else "0"
+    )
 
 
 def _at(at: tuple[PolyLike, ...]) -> str:
-    return f"[{', '.join(str(Poly.of(a)) for a in at)}]" if at else ""
+    return f"[{', '.join(_poly(Poly.of(a)) for a in at)}]" if at else ""
 
 
 # -- values --------------------------------------------------------------------------------------
@@ -213,24 +228,25 @@ def _infix(v: loops.Value, named: dict[int, str]) -> tuple[str, int]:
     if isinstance(v, loops.Const):
         return _number(v), SIGN if v.number < 0 else ATOM
     if isinstance(v, loops.Load):
-        text = f"{v.buffer}[{v.index}]"
+        text = f"{v.buffer}[{_poly(v.index)}]"
         if v.when is None:
             return text, ATOM
         return f"({text} if {_value(v.when, 0, named)} else 0)", ATOM
     if isinstance(v, loops.Get):
         return v.name + _at(v.at), ATOM
     if isinstance(v, loops.Index):
-        return (str(v.poly) if str(v.poly) in v.poly.names else f"({v.poly})"), ATOM
-    if v.fn in INFIX:
+        text = _poly(v.poly)
+        return (text if text in v.poly.names else f"({text})"), ATOM
+    if v.fn in INFIX and len(v.args) == 2:
         sign, binds = INFIX[v.fn]
         left = binds + 1 if binds == COMPARE else binds
         args = _value(v.args[0], left, named), _value(v.args[1], binds + 1, named)
         return f"{args[0]} {sign} {args[1]}", binds
-    if v.fn == "neg":
+    if v.fn == "neg" and len(v.args) == 1:
         return f"-{_value(v.args[0], SIGN, named)}", SIGN
-    if v.fn == "logical_not":
+    if v.fn == "logical_not" and len(v.args) == 1:
         return f"not {_value(v.args[0], NOT, named)}", NOT
-    if v.fn == "where":
+    if v.fn == "where" and len(v.args) == 3:
         cond, yes, no = (_value(a, OR, named) for a in v.args)
         return f"({yes} if {cond} else {no})", ATOM
     name = v.dtype if v.fn == "cast" else SHORT.get(v.fn, v.fn)

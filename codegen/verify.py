@@ -108,7 +108,7 @@ def _check_call(
         if buffer.dtype != param.dtype:
             raise wrong(f"{name} is {buffer.dtype}, parameter {param.name} {param.dtype}")
         if param.mode != "r" and buffer.role in ("constant", "input"):
-            raise wrong(f"{param.name} is written, {name} is a {buffer.role}")
+            raise wrong(f"{param.name} is written, but {name} is {buffer.role}")
         bound[param.name] = buffer, offset
     _check_aliases(kernel, bound, wrong)
     for access in reached:
