@@ -694,7 +694,7 @@ class Reshape(Expr):
 class Gather(Expr):
     """Elements picked by an integer array along one axis.
 
-    With `batch` leading axes shared by both, `out[b.., p.., i.., q..] = arg[b.., p.., j, q..]` where
+    With `batch` leading axes of both, `out[b.., p.., i.., q..] = arg[b.., p.., j, q..]` where
     j = idx[b.., i..]; `axis >= batch` counts from the front of `arg`, p are its axes between batch
     and axis, q those behind it. `take` has batch 0, `take_along_axis` on the last axis ndim-1.
     """
