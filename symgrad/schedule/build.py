@@ -191,9 +191,10 @@ class _Builder:
             if n not in self.stored and (n in outside or self._read_elsewhere(n)):
                 layout = self.layouts[n]
                 self._store(n, (self.memory.place(n, layout), layout))
+        states = {self.memory.home[p] for p in self.updates}
         for n, place in pending:
-            if isinstance(n, Parameter) and n in self.updates:  # states that exchange values
-                self._copy_through(n, place)
+            if isinstance(n, Parameter) and n in self.updates and place in states:
+                self._copy_through(n, place)  # states that exchange values
             else:
                 self.final.append((self.fusion.new_copy(n), n, place))
 
@@ -329,16 +330,17 @@ class _Builder:
         kernel, buffers = w.kernel("")
         key = fingerprint(kernel)
         name = self.known.get(key)
+        nodes = group.nodes or [self.waiting[group][0]]
         if name is None:
-            first = group.nodes[0].name.split(" ")[0]
+            first = nodes[0].name.split(" ")[0]
             name = f"{group.kind}_{first}_{len(self.kernels)}"
             self.known[key] = name
-            lines = tuple(dict.fromkeys(str(n.where) for n in group.nodes))
-            comment = ", ".join(n.name for n in group.nodes)
+            lines = tuple(dict.fromkeys(str(n.where) for n in nodes))
+            comment = ", ".join(n.name for n in nodes)
             self.kernels[name] = Kernel(
                 name, kernel.params, kernel.body, self._inplace(w, group), comment, lines
             )
-        self.lines.append(f"{name}({', '.join(buffers)}): {', '.join(n.name for n in group.nodes)}")
+        self.lines.append(f"{name}({', '.join(buffers)}): {', '.join(n.name for n in nodes)}")
         return Call(name, buffers, (0,) * len(buffers))
 
     def _inplace(self, w: Writer, group: Group) -> tuple[tuple[str, str], ...]:
