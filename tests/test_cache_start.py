@@ -90,6 +90,15 @@ def test_the_key_is_the_mathematics() -> None:
     assert not cached(build(target="sse2"))
 
 
+def test_the_key_knows_the_largest_sizes() -> None:
+    for largest in (8, 16, 8):
+        x = sg.input("x", (sg.dim("n", largest),))
+        f = sg.function([x], x * 2)
+        assert f(np.ones(largest, np.float32)).tolist() == [2] * largest
+        with pytest.raises(sg.errors.InputError, match=f"outside 1..{largest}"):
+            f(np.ones(largest + 1, np.float32))
+
+
 def test_positions_and_not_names_bind_parameters() -> None:
     one = np.zeros(4, np.float32)
     assert build()(one).tolist() == [-1] * 4

@@ -124,6 +124,7 @@ def key(pipeline: Pipeline) -> str | None:
     return cache.key(
         version(),
         described,
+        sorted((dim.name, dim.max) for dim in graph.dims.values()),  # a size prints as its name
         [*graph.outputs],
         [position[id(p)] for p in graph.updates],
         [(position[id(h)], position[id(p)]) for h, p in placeholders.items()],
