@@ -160,6 +160,7 @@ def function(
     updates   {parameter: its value after the call}; all are computed from the values before it
     state     the state of another function, to share its parameters
     seed      of initial values and random numbers, where no state is given
+    threads   how many may work on a call at most; one does at present
     target    None for this machine; "avx512", "avx2", "sse2"; or "interpret" to run in NumPy
     check     "finite" raises NonFiniteError at the first term that is NaN or infinite
     """

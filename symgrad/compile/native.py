@@ -68,7 +68,7 @@ class Native:
         ]
         self.enter = self.function.call
         self._reading = threading.Lock()  # results are read before another call writes them
-        self._batches: tuple[tuple[Any, ...], Batches] | None = None
+        self._batches: tuple[int, list[Array], Batches] | None = None
         if debug_level():
             saved.trace(self.code)
 
@@ -143,8 +143,8 @@ class Native:
         """Batches of these arrays; kept for the next pass over the same ones."""
         from codegen.batches import Batches
 
-        key = (data.batch, *map(id, data.arrays))
-        if self._batches is None or self._batches[0] != key:
+        known = self._batches
+        if known is None or known[0] != data.batch or not _same(known[1], data.arrays):
             names = [spec.name for spec in self.function.signature.inputs]
             arrays = [a.copy() if self.function.writes_into(a) else a for a in data.arrays]
             made = Batches(
@@ -155,8 +155,13 @@ class Native:
                 size=data.size,
                 streams=[name for name, cut in zip(names, data.cut) if cut],
             )
-            self._batches = (key, made)
-        return self._batches[1]
+            self._batches = known = (data.batch, list(data.arrays), made)
+        return known[2]
+
+
+def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    """Whether these are the same arrays, not merely equal ones."""
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others))
 
 
 def signature(pipeline: Pipeline) -> tuple[calling.Signature, bool]:
