@@ -1,0 +1,65 @@
+"""Random graphs agree between graph interpreter, loop interpreter and native code.
+
+What runs by default is a sample. `SYMGRAD_FUZZ=2000 pytest tests/test_fuzz.py` runs that many
+graphs of each generator, `python tests/fuzzing.py 1 --seed N` one of them again.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+
+import pytest
+from fuzz_graphs import WIDE_FROM
+from fuzzing import check
+from harness import targets
+
+COUNT = int(os.environ.get("SYMGRAD_FUZZ", "75"))
+CHUNK = 15
+
+# Seeds that once showed a fault.
+DENSE = [1, 17, 19, 20, 33, 95, 146, 168, 284, 317, 348, 467, 768, 1514, 1742]
+WIDE = [10000, 10198]
+
+
+def chunks(first: int, count: int) -> list[range]:
+    end = first + count
+    return [range(a, min(a + CHUNK, end)) for a in range(first, end, CHUNK)]
+
+
+def name(seeds: range) -> str:
+    return f"{seeds.start}..{seeds.stop - 1}"
+
+
+def check_all(seeds: Sequence[int], on: Sequence[str] = ("native",), loops: bool = True) -> None:
+    """Every failure of a chunk, not just the first."""
+    failed: dict[int, str] = {}
+    for seed in seeds:
+        try:
+            check(seed, on, loops)
+        except Exception:  # noqa: BLE001 - every kind of failure is a finding
+            failed[seed] = traceback.format_exc(limit=-2)
+    text = "\n".join(f"seed {seed}: {error}" for seed, error in failed.items())
+    assert not failed, f"{len(failed)} of {len(seeds)} graphs failed: {[*failed]}\n{text}"
+
+
+@pytest.mark.parametrize("seeds", chunks(0, COUNT), ids=name)
+def test_dense_networks(seeds: range) -> None:
+    check_all(seeds)
+
+
+@pytest.mark.parametrize("seeds", chunks(WIDE_FROM, COUNT), ids=name)
+def test_everything_else(seeds: range) -> None:
+    check_all(seeds)
+
+
+@pytest.mark.parametrize("seed", DENSE + WIDE)
+def test_what_failed_once(seed: int) -> None:
+    check(seed)
+
+
+@pytest.mark.parametrize("target", targets()[1:])
+@pytest.mark.parametrize("first", [300, WIDE_FROM + 300])
+def test_narrower_vectors(target: str, first: int) -> None:
+    check_all(range(first, first + 8), [target], loops=False)
