@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 from codegen.loops import Accumulate, Const, Declare, Get, Poly, Value
-
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
 from symgrad.schedule.groups import Fusion, Group, reduced_axes, space_of
 from symgrad.schedule.layout import Layout
-from symgrad.schedule.products import live_lanes
-from symgrad.schedule.writer import At, Memory, Writer
+from symgrad.schedule.symbols import live_lanes
+from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
 from symgrad.sizes import Size
 
 FUNCTION = {"max": "maximum", "min": "minimum", "prod": "mul", "sum": "add"}
@@ -166,7 +165,9 @@ class _RowsWriter:
                 if m in self.mine and (self._stage_of(m) != self._stage_of(n))
             ]
             if late and self._features(n):
-                size = math.prod(memory.symbols.most(memory.symbols.poly(s)) for s in self._out_features(n))
+                size = math.prod(
+                    memory.symbols.most(memory.symbols.poly(s)) for s in self._out_features(n)
+                )
                 self.local[n] = memory.fresh_buffer(f"local_{n.name}", n.dtype, size * self.w.lanes)
 
     def _stage_of(self, n: Expr) -> tuple[int, tuple[Size, ...]]:
@@ -377,28 +378,18 @@ def _plain(nest: Nest, group: Group) -> Writer:
         return w
     with ExitStack() as stack:
         at = loops_in_order(w, stack, layout, first.shape)
-        for n in group.nodes:
-            value = w.let(w.compute(n, at), "v")
-            w.bind(n, at, value)
-            nest.store(w, n, at, value)
+        _compute_all(nest, w, group.nodes, at, "v")
     return w
 
 
-def loops_in_order(w: Writer, stack: ExitStack, layout: Layout, shape: Sequence[Size]) -> At:
-    """Loops over all elements in the order of memory, the contiguous axis in lanes."""
-    lane = layout.lane if layout.lane is not None else (layout.order or (None,))[-1]
-    index: dict[int, Poly] = {}
-    inner: ExitStack = stack
-    block = Poly()
-    for axis in layout.order:
-        if axis == lane:
-            block = stack.enter_context(w.loop("b", w.symbols.blocks(shape[axis])))
-        else:
-            index[axis] = stack.enter_context(w.loop("f", w.symbols.poly(shape[axis])))
-    if lane is not None:
-        live = live_lanes(w.symbols, shape[lane], block)
-        index[lane] = block * w.lanes + inner.enter_context(w.vector(live))
-    return tuple(index[a] for a in range(len(shape)))
+def _compute_all(nest: Nest, w: Writer, nodes: Sequence[Expr], at: At, stem: str) -> None:
+    """Values first, then the stores: results may take the place of what others read."""
+    values = []
+    for n in nodes:
+        values.append(w.let(w.compute(n, at), stem))
+        w.bind(n, at, values[-1])
+    for n, value in zip(nodes, values):
+        nest.store(w, n, at, value)
 
 
 def _is_flat(nest: Nest, n: Expr, layout: Layout) -> bool:
@@ -442,21 +433,13 @@ def _flat(nest: Nest, w: Writer, group: Group, layout: Layout) -> None:
         with w.vector(None if whole else size - b * w.lanes) as lane:
             w.flat, w.was_flat = b * w.lanes + lane, True
             at = tuple(Poly() for _ in first.shape)
-            values = []
-            for n in group.nodes:
-                values.append(w.let(w.compute(n, at), "v"))
-                w.bind(n, at, values[-1])
-            for n, value in zip(group.nodes, values):  # after all loads: results may take their place
-                nest.store(w, n, at, value)
+            _compute_all(nest, w, group.nodes, at, "v")
             w.flat = None
 
 
 def _scalar(nest: Nest, group: Group) -> Writer:
     w = Writer(nest.memory)
-    for n in group.nodes:
-        value = w.let(w.compute(n, ()), "s")
-        w.bind(n, (), value)
-        nest.store(w, n, (), value)
+    _compute_all(nest, w, group.nodes, (), "s")
     return w
 
 
