@@ -13,19 +13,18 @@ from typing import Mapping, Sequence
 
 from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
 from codegen.target import Target
-
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
 from symgrad.schedule import groups as fusing
 from symgrad.schedule.converts import write_convert
 from symgrad.schedule.equal import fingerprint
 from symgrad.schedule.groups import Fusion, Group
-from symgrad.schedule.layout import Layout, row_major
+from symgrad.schedule.layout import Layout, lane_layout, row_major
 from symgrad.schedule.nests import Nest
 from symgrad.schedule.primitive import primitive
 from symgrad.schedule.products import Product, Tiling, tiling
 from symgrad.schedule.random import RNG
-from symgrad.schedule.rows import lane_layout, layouts, row_axes, row_size
+from symgrad.schedule.rows import layouts, row_axes, row_size
 from symgrad.schedule.symbols import Symbols, elements
 from symgrad.schedule.writer import Memory, Writer
 
@@ -87,7 +86,7 @@ class _Builder:
         held = {**fixed, **{p: row_major(p.ndim) for p in given}}
         self.layouts = layouts(everything, self.lane_axes, self.updates, held)
         roots = [*opened]
-        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts)
+        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, self.lanes)
         self.stored: dict[Expr, Place] = {}
         self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
         self.tilings: dict[Group, Tiling] = {}

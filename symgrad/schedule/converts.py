@@ -10,12 +10,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Iterator
 
 from codegen.loops import Poly, Transpose
-
 from symgrad.node import Expr
-from symgrad.schedule.layout import Layout, lane_major, row_major
-from symgrad.schedule.nests import loops_in_order
-from symgrad.schedule.rows import lane_layout
-from symgrad.schedule.writer import Memory, Writer
+from symgrad.schedule.layout import Layout, lane_layout, row_major
+from symgrad.schedule.writer import Memory, Writer, loops_in_order
 from symgrad.sizes import Size
 
 Place = tuple[str, Layout]
@@ -33,10 +30,10 @@ def write_convert(memory: Memory, n: Expr, source: Place | None, target: Place) 
             _rows_to_lanes(w, n, source[0], target[0])
             return w
         if out_of == rows_first and into == row_major(rank):
-            _lanes_to_rows(w, n, source[0], target[0], padded=False)
+            _lanes_to_rows(w, n, source[0], target[0])
             return w
-        if rank == 2 and out_of == rows_first and into == lane_major(2, 1):
-            _lanes_to_rows(w, n, source[0], target[0], padded=True)
+        if rank == 2 and out_of == rows_first and into == lane_layout(2, 1):
+            _lanes_to_panels(w, n, source[0], target[0])
             return w
     with ExitStack() as stack:
         at = loops_in_order(w, stack, target[1], n.shape)
@@ -64,41 +61,55 @@ def _rows_to_lanes(w: Writer, n: Expr, source: str, target: str) -> None:
     """[rows][features] to [rows/16][features][16]; idle lanes repeat their block's first row."""
     lanes, features = w.lanes, _features(w, n)
     src, dst = w.touch(source, "r"), w.touch(target, "w")
+    for b, rows, j, cols in _both(w, n):
+        to, start = (b * features + j) * lanes, b * lanes * features + j
+        stride = Poly.of(lanes)
+        w.body.append(
+            Transpose(dst, to, stride, src, start, features, rows, cols, "first", n.dtype)
+        )
+
+
+def _lanes_to_rows(w: Writer, n: Expr, source: str, target: str) -> None:
+    """[rows/16][features][16] to [rows][features]."""
+    features = _features(w, n)
+    for b, rows, j, cols in _both(w, n):
+        _turn(
+            w, n, source, target, b * w.lanes * features + j, features, (b, rows, j, cols), "none"
+        )
+
+
+def _lanes_to_panels(w: Writer, n: Expr, source: str, target: str) -> None:
+    """[rows/16][features][16] to [features/16][rows][16], as products by rows read it."""
+    lanes, height = w.lanes, w.symbols.poly(n.shape[0])
+    for b, rows, j, cols in _both(w, n):
+        at = j * height + b * (lanes * lanes)
+        _turn(w, n, source, target, at, Poly.of(lanes), (b, rows, j, cols), "zero")
+
+
+def _both(w: Writer, n: Expr) -> Iterator[tuple[Poly, Poly, Poly, Poly]]:
+    """Loops over blocks of rows and tiles of features: block, live rows, feature, live features."""
     for count, first, rows in _blocks(w, n.shape[0]):
-        with w.loop("b", count) as b0:
-            b = b0 + first
-            for f, cols in _tiles(w, features):
-                with f as j:
-                    w.body.append(
-                        Transpose(
-                            dst, (b * features + j) * lanes, Poly.of(lanes),
-                            src, b * lanes * features + j, features,
-                            rows, cols, "first", n.dtype,
-                        )
-                    )  # fmt: skip
+        with w.loop("b", count) as b:
+            for tile, cols in _tiles(w, _features(w, n)):
+                with tile as j:
+                    yield b + first, rows, j, cols
 
 
-def _lanes_to_rows(w: Writer, n: Expr, source: str, target: str, padded: bool) -> None:
-    """[rows/16][features][16] to [rows][features], or to [rows][features/16][16] when padded."""
-    lanes, features = w.lanes, _features(w, n)
+def _turn(
+    w: Writer,
+    n: Expr,
+    source: str,
+    target: str,
+    to: Poly,
+    stride: Poly,
+    where: tuple[Poly, Poly, Poly, Poly],
+    pad: str,
+) -> None:
+    """One tile whose rows are in lanes, stored row by row."""
+    b, rows, j, cols = where
+    start, lanes = (b * _features(w, n) + j) * w.lanes, Poly.of(w.lanes)
     src, dst = w.touch(source, "r"), w.touch(target, "w")
-    known = features.constant
-    width = features
-    if padded:
-        assert known is not None
-        width = Poly.of(-(-known // lanes) * lanes)
-    for count, first, rows in _blocks(w, n.shape[0]):
-        with w.loop("b", count) as b0:
-            b = b0 + first
-            for f, cols in _tiles(w, features):
-                with f as j:
-                    w.body.append(
-                        Transpose(
-                            dst, b * lanes * width + j, width,
-                            src, (b * features + j) * lanes, Poly.of(lanes),
-                            cols, rows, "zero" if padded else "none", n.dtype,
-                        )
-                    )  # fmt: skip
+    w.body.append(Transpose(dst, to, stride, src, start, lanes, cols, rows, pad, n.dtype))
 
 
 def _tiles(w: Writer, features: Poly) -> list[tuple[Tile, Poly]]:

@@ -35,6 +35,7 @@ from symgrad.node import (
     SizeOf,
 )
 from symgrad.schedule.layout import Layout
+from symgrad.schedule.products import reduction_chunks
 from symgrad.schedule.symbols import elements
 
 CHEAP = 2  # operations: computing such a value again beats keeping it
@@ -91,8 +92,11 @@ def is_product(n: Expr) -> bool:
         return False
     a, b = (set(labels) for labels in n.ins)
     out = set(n.out)
-    return bool(a & out - b) and bool(b & out - a) and (a | b) >= out and a & b - out == (
-        (a | b) - out
+    return (
+        bool(a & out - b)
+        and bool(b & out - a)
+        and (a | b) >= out
+        and a & b - out == ((a | b) - out)
     )
 
 
@@ -115,7 +119,9 @@ class Fusion:
         roots: Iterable[Expr],
         lane_axes: Mapping[Expr, int | None],
         layouts: Mapping[Expr, Layout],
+        lanes: int,
     ) -> None:
+        self.lanes = lanes
         self.nodes, self.lane_axes, self.layouts = nodes, lane_axes, layouts
         self.roots = set(roots)
         self.groups: list[Group] = []
@@ -185,7 +191,11 @@ class Fusion:
             if not is_elementwise(n) and not is_view(n):
                 cost[n] = 0
                 continue
-            own = COSTS.get(n.op, 1) if isinstance(n, Map) else int(is_elementwise(n) and bool(n.args))
+            own = (
+                COSTS.get(n.op, 1)
+                if isinstance(n, Map)
+                else int(is_elementwise(n) and bool(n.args))
+            )
             inner = sum(cost[a] for a in n.args)
             cost[n] = own + (inner if inner < LONGEST else 0)
         return cost
@@ -294,14 +304,13 @@ class Fusion:
             if group is None or group.kind != "product" or not same or need.shape != n.shape:
                 continue
             first = group.nodes[0]
+            assert isinstance(first, Contract)
             if self.layouts[first] != self.layouts[n] or first.shape != n.shape:
                 continue
-            if self._too_long(n, group):
+            if self._too_long(n, group) or reduction_chunks(first, self.lanes) > 1:
                 continue
             inside = all(
-                same
-                for other, same in self.needs(n).items()
-                if self.group_of.get(other) is group
+                same for other, same in self.needs(n).items() if self.group_of.get(other) is group
             )
             if inside and self._can_join(n, group) and (best is None or group.index > best.index):
                 best = group
@@ -311,6 +320,8 @@ class Fusion:
         """Long updates of large weights stream better in a pass of their own."""
         if self.lane_axes[n] is not None or elements(n.shape) <= FUSED_UPDATE:
             return False
+        if len(self.readers.get(group.nodes[0], ())) > 1:
+            return True
         return sum(self.cost[m] for m in [*group.nodes[1:], n]) > SHORT_UPDATE
 
     def _join(self, n: Expr, kind: str) -> Group | None:

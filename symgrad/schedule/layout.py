@@ -78,6 +78,6 @@ def row_major(rank: int) -> Layout:
     return Layout(tuple(range(rank)))
 
 
-def lane_major(rank: int, axis: int) -> Layout:
-    """C order with one axis cut into lanes: a copy that can be read as vectors along `axis`."""
-    return Layout(tuple(range(rank)), axis)
+def lane_layout(rank: int, axis: int) -> Layout:
+    """Blocks of the lane axis outermost, lanes innermost: `[rows/16][...][16]`."""
+    return Layout((axis, *(a for a in range(rank) if a != axis)), axis)

@@ -18,12 +18,23 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping, Sequence
 
-from codegen.loops import Accumulate, Const, Declare, Get, Index, Load, Op, Poly, Store, Value
-
+from codegen.loops import (
+    ITEMSIZE,
+    Accumulate,
+    Const,
+    Declare,
+    Get,
+    Index,
+    Load,
+    Op,
+    Poly,
+    Store,
+    Value,
+)
 from symgrad.node import Contract, Expr
-from symgrad.schedule.layout import Layout, lane_major
-from symgrad.schedule.symbols import Symbols
-from symgrad.schedule.writer import At, Memory, Writer
+from symgrad.schedule.layout import Layout, lane_layout
+from symgrad.schedule.symbols import Symbols, elements, live_lanes
+from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
 from symgrad.sizes import Size, maximum
 
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
@@ -80,7 +91,9 @@ def _largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
     return max(labels, key=lambda k: maximum(extents[k]), default=None)
 
 
-def _in_lanes(arg: Expr, axes: Mapping[int, int], lane: int, layouts: Mapping[Expr, Layout]) -> bool:
+def _in_lanes(
+    arg: Expr, axes: Mapping[int, int], lane: int, layouts: Mapping[Expr, Layout]
+) -> bool:
     layout = layouts.get(arg)
     return layout is not None and lane in axes and layout.lane == axes[lane]
 
@@ -107,17 +120,18 @@ def _misplaced(
     layout = layouts.get(arg)
     if layout is None or lane not in axes:  # a view that is no transposition
         arg = n.args[operand]
-        return arg, lane_major(arg.ndim, n.ins[operand].index(lane))
+        return arg, lane_layout(arg.ndim, n.ins[operand].index(lane))
     if layout.lane == axes[lane]:
         return None
     if layout.lane is None and layout.order and layout.order[-1] == axes[lane]:
         return None
-    return arg, lane_major(arg.ndim, axes[lane])
+    return arg, lane_layout(arg.ndim, axes[lane])
 
 
 # -- sizes of tiles --------------------------------------------------------------------------------
 
 ACCUMULATORS = {32: {1: 16, 2: 13, 3: 8, 4: 6}, 16: {1: 8, 2: 6, 3: 4, 4: 3}}
+SHORT = 512  # an index up to which tiles are of equal width if they can be
 
 
 def split(n: int, most: int) -> list[tuple[int, int, int]]:
@@ -130,6 +144,16 @@ def split(n: int, most: int) -> list[tuple[int, int, int]]:
     if parts > more:
         result.append((more * (small + 1), small, parts - more))
     return result
+
+
+def even_split(n: int, most: int) -> list[tuple[int, int, int]]:
+    """`split`, but in equal parts where an index is short: one tile's code instead of two, which
+    is worth more there than the widest tile."""
+    if n <= SHORT:
+        for width in range(most, most // 2, -1):
+            if n % width == 0:
+                return [(0, width, n // width)]
+    return split(n, most)
 
 
 @dataclass(frozen=True)
@@ -152,12 +176,25 @@ class Part:
             yield self.start + v * (self.width * self.inside) + h * self.width
 
 
-def live_lanes(symbols: Symbols, size: Size, block: Poly) -> Poly | None:
-    """How many lanes of a block are live; None when all always are."""
-    known = size if isinstance(size, int) else None
-    if known is not None and known % symbols.lanes == 0:
-        return None
-    return symbols.poly(size) - block * symbols.lanes
+NEAR = 512 * 1024  # bytes of the second cache that one operand may fill
+
+
+def bytes_of(e: Expr) -> int:
+    """Memory of an expression at the planned maximum, padding aside."""
+    return elements(e.shape) * ITEMSIZE[e.dtype]
+
+
+def reduction_chunks(n: Contract, lanes: int) -> int:
+    """In how many steps the summed index of a large product is walked, so that a step of both
+    operands stays in cache (BLIS's blocking of k); 1 where the operands are small."""
+    summed = [n.extents[k] for k in n.summed]
+    if len(summed) != 1 or min(bytes_of(a) for a in n.args) <= NEAR:
+        return 1
+    size = summed[0]
+    if not isinstance(size, int) or max(bytes_of(a) for a in n.args) <= 2 * NEAR:
+        return 1
+    fitting = [c for c in range(2, 65) if size % (c * lanes) == 0 and size // c <= 640]
+    return fitting[0] if fitting and size // fitting[0] >= 128 else 1
 
 
 def _unroll(size: Size) -> int:
@@ -208,26 +245,60 @@ class Product:
         return stack.enter_context(self.w.loop("o", self.s.poly(self.extents[label])))
 
     def _tiles(self, index: dict[int, Poly]) -> None:
-        if self._rows_outside():
+        """All tiles, in an order that keeps what is read again in cache."""
+        chunks = reduction_chunks(self.n, self.lanes)
+        if chunks > 1:
+            self._clear(index)
+        self.adds = chunks > 1
+        self.span = chunks
+        with self.w.loop("c", chunks) as self.chunk:
+            groups = self._groups()
+            with self.w.loop("g", groups) as group:
+                self._tiles_of(index, group, groups)
+
+    def _tiles_of(self, index: dict[int, Poly], group: Poly, groups: int) -> None:
+        if groups > 1 or self._rows_outside():
             for rows in self._row_parts():
                 with rows.open(self.w) as i:
-                    for cols in self._col_parts(rows.width):
+                    for cols in self._col_parts(rows.width, group, groups):
                         with cols.open(self.w) as j:
                             self._tile(index, rows, i, cols, j)
         else:
-            for cols in self._col_parts(None):
+            for cols in self._col_parts(None, group, groups):
                 with cols.open(self.w) as j:
                     for rows in self._row_parts(cols.width):
                         with rows.open(self.w) as i:
                             self._tile(index, rows, i, cols, j)
 
+    def _groups(self) -> int:
+        """Vectors side by side whose panels fit into the second cache together, in how many
+        groups; 1 when one does, or when their number is not known."""
+        t, blocks = self.tile, self._col_blocks().constant
+        if t.across or t.cols is not None or blocks is None or self.span > 1:
+            return 1
+        depth = 1
+        for k in self.n.summed:
+            depth *= maximum(self.extents[k])
+        panel = depth * self.lanes * ITEMSIZE[self.n.dtype]
+        wanted = max(2, NEAR // panel)
+        if blocks <= wanted or not self._large(t.scalar):
+            return 1
+        per_group = max((d for d in range(2, wanted + 1) if blocks % d == 0), default=blocks)
+        return blocks // per_group
+
+    def _large(self, operand: int) -> bool:
+        return bytes_of(self.n.args[operand]) > NEAR
+
+    def _clear(self, index: dict[int, Poly]) -> None:
+        """Zeros, to which each chunk of the reduction adds."""
+        name, layout = self.stored[self.n]
+        with ExitStack() as stack:
+            at = loops_in_order(self.w, stack, layout, self.n.shape)
+            self.w.store(name, layout, self.n, at, Const(0.0, self.n.dtype))
+
     def _rows_outside(self) -> bool:
         """The operand that is read again for every turn of the outer loop should stay in cache."""
-        arg = self.n.args[self.tile.vector]
-        size = 1
-        for s in arg.shape:
-            size *= maximum(s)
-        return size * 4 <= 768 * 1024
+        return bytes_of(self.n.args[self.tile.vector]) // self.span <= NEAR * 3 // 2
 
     def _widest(self) -> int:
         """J: vectors side by side."""
@@ -260,7 +331,7 @@ class Product:
             return self.n.args[operand], {k: i for i, k in enumerate(self.n.ins[operand])}
         return base_axes(self.n.ins[operand], self.n.args[operand])
 
-    def _col_parts(self, rows: int | None) -> Iterator[Part]:
+    def _col_parts(self, rows: int | None, group: Poly, groups: int) -> Iterator[Part]:
         t, widest = self.tile, self._widest()
         if t.across:
             size = maximum(self.extents[t.cols]) if t.cols is not None else 1
@@ -271,11 +342,15 @@ class Product:
             for start, width, count in split(blocks.constant, 4):
                 yield Part(Poly.of(start), width, Poly.of(count))
             return
-        groups, left = self.s.groups(blocks, widest)
-        if groups.constant != 0:
-            yield Part(Poly(), widest, groups)
+        first = Poly()
+        if groups > 1:
+            blocks = Poly.of((blocks.constant or 0) // groups)
+            first = group * blocks
+        wide, left = self.s.groups(blocks, widest)
+        if wide.constant != 0:
+            yield Part(first, widest, wide)
         if left.constant != 0 and widest > 1:
-            yield Part(groups * widest, 1, left)
+            yield Part(first + wide * widest, 1, left)
         if t.cols is None and not self._padded():
             rest, tail = self.s.rest(self.extents[t.lane]), self.s.has_rest(self.extents[t.lane])
             if tail.constant != 0:
@@ -293,14 +368,16 @@ class Product:
         budget = ACCUMULATORS[self.registers]
         most = budget[wide] if wide in budget else max(1, (self.registers - 8) // wide)
         if not isinstance(size, int):
-            yield Part(Poly(), 1, self.s.poly(size))
+            whole, left = self.s.groups(self.s.poly(size), most)
+            yield Part(Poly(), most, whole)
+            yield Part(whole * most, 1, left)
             return
         arg, axes = self._base(t.scalar)
         layout = self.w.layout(arg)
         if layout is not None and layout.lane is not None and axes.get(t.rows) == layout.lane:
             yield from self._panel_parts(size, most)
             return
-        for start, width, count in split(size, most):
+        for start, width, count in even_split(size, most):
             yield Part(Poly.of(start), width, Poly.of(count))
 
     def _panel_parts(self, size: int, most: int) -> Iterator[Part]:
@@ -375,14 +452,17 @@ class Product:
                 self._multiply(acc, shape, lambda i, j: {**at(i, j), **where})
                 return
             k, size = rest[0], self.extents[rest[0]]
+            if isinstance(size, int):
+                size //= self.span
+            first = self.chunk * size if isinstance(size, int) else Poly()
             if k not in cut:
                 with self.w.loop("k", self.s.poly(size), _unroll(size)) as v:
-                    nest(rest[1:], {**where, k: v})
+                    nest(rest[1:], {**where, k: first + v})
                 return
             full = self.s.full_blocks(size)
             if full.constant != 0:
                 with self.w.loop("p", full) as p, self.w.loop("q", self.lanes, 2) as q:
-                    nest(rest[1:], {**where, k: p * self.lanes + q})
+                    nest(rest[1:], {**where, k: first + p * self.lanes + q})
             remainder = self.s.rest(size)
             if remainder.constant != 0:
                 with self.w.loop("q", remainder) as q:
@@ -426,15 +506,17 @@ class Product:
             index: At = tuple(where[k] for k in self.n.out)
             if unroll:
                 value: Value = Get(acc, self.n.dtype, (i, j))
+                if self.adds:
+                    value = Op("add", (value, w.load(self.n, index)), self.n.dtype)
             else:
-                value = self._parked((i * shape[1] + j))
+                value = self._parked(i * shape[1] + j)
             if self.epilogue:
                 value = w.let(value, "v")
                 w.live = self._live(where)
             w.bind(self.n, index, value)
-            for node in [self.n, *self.epilogue]:
-                if node is not self.n:
-                    w.bind(node, index, w.let(w.compute(node, index), "e"))
+            for node in self.epilogue:
+                w.bind(node, index, w.let(w.compute(node, index), "e"))
+            for node in [self.n, *self.epilogue]:  # after all loads: a state may be overwritten
                 if node in self.stored:
                     name, layout = self.stored[node]
                     w.store(name, layout, node, index, w.value(node, index))

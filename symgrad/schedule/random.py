@@ -12,7 +12,6 @@ import math
 from typing import TYPE_CHECKING
 
 from codegen.loops import Const, Index, Load, Op, Poly, Value
-
 from symgrad.node import Random
 
 if TYPE_CHECKING:
@@ -26,7 +25,9 @@ def draw(writer: Writer, n: Random, element: Poly) -> Value:
     rng = writer.touch(RNG, "r")
     low = Op("cast", (Index(element, "int64"),), "int32")
     high = Op(
-        "cast", (Op("shift_right", (Index(element, "int64"), Const(32, "int64")), "int64"),), "int32"
+        "cast",
+        (Op("shift_right", (Index(element, "int64"), Const(32, "int64")), "int64"),),
+        "int32",
     )
     step, seed_low, seed_high = (Load(rng, Poly.of(i), "int32") for i in (2, 0, 1))
     args = (low, high, step, Const(n.stream, "int32"), seed_low, seed_high)

@@ -17,7 +17,7 @@ from typing import Mapping, Sequence
 
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Gather, Input, Map, Parameter, Reduce, Reindex, Reshape
-from symgrad.schedule.layout import Layout, row_major
+from symgrad.schedule.layout import Layout, lane_layout, row_major
 from symgrad.sizes import Dim, Size, product
 
 COMPACT = 8  # weights with fewer outputs than this stay row-major
@@ -84,11 +84,6 @@ def _same_axis(n: Expr, axis: int) -> int:
         if s == n.args[0].shape[axis] and product(n.shape[:i]) == before:
             return i
     return -1
-
-
-def lane_layout(rank: int, axis: int) -> Layout:
-    """Blocks of the lane axis outermost, lanes innermost: `[rows/16][...][16]`."""
-    return Layout((axis, *(a for a in range(rank) if a != axis)), axis)
 
 
 def layouts(

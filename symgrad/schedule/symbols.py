@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 
 from codegen.loops import Derived, Poly
-
 from symgrad.errors import GraphError
 from symgrad.sizes import Dim, Shape, Size, maximum
 
@@ -80,6 +79,14 @@ class Symbols:
         for i in range(len(extents) - 2, -1, -1):
             result[i] = result[i + 1] * extents[i + 1]
         return result
+
+
+def live_lanes(symbols: Symbols, size: Size, block: Poly) -> Poly | None:
+    """How many lanes of a block are live; None when all always are."""
+    known = size if isinstance(size, int) else None
+    if known is not None and known % symbols.lanes == 0:
+        return None
+    return symbols.poly(size) - block * symbols.lanes
 
 
 def _name(size: Size) -> str:

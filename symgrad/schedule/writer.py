@@ -10,7 +10,7 @@ rewriting the index and elementwise functions by applying them, down to loads.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Iterator, Sequence
 
@@ -32,8 +32,6 @@ from codegen.loops import (
     Store,
     Value,
 )
-
-from symgrad import dtypes
 from symgrad.errors import GraphError
 from symgrad.node import (
     Constant,
@@ -48,7 +46,8 @@ from symgrad.node import (
     SizeOf,
 )
 from symgrad.schedule.layout import Layout
-from symgrad.schedule.symbols import Symbols, divide
+from symgrad.schedule.symbols import Symbols, divide, live_lanes
+from symgrad.sizes import Size
 
 At = tuple[Poly, ...]  # a logical index, one polynomial per axis
 
@@ -116,7 +115,9 @@ class Writer:
         self.was_flat = False
         self.registers: set[str] = set()  # integers computed in lanes
         self.flat: Poly | None = None  # every operand lies alike: one index for all
-        self.local: dict[Expr, tuple[str, Layout, int]] = {}  # kept for a block of rows: buffer, axis
+        self.local: dict[
+            Expr, tuple[str, Layout, int]
+        ] = {}  # kept for a block of rows: buffer, axis
         self._memo: list[dict[tuple[int, At], Value]] = [{}]
         self._top: list[Stmt] = []  # 0-d values, computed once before all loops
         self._count = 0
@@ -161,7 +162,7 @@ class Writer:
         if self.lane is not None:
             self.registers.add(name)
         self.body.append(Let(name, value))
-        return Get(name, _dtype(value))
+        return Get(name, value.dtype)
 
     def kernel(self, name: str) -> tuple[Kernel, tuple[str, ...]]:
         """The finished kernel and the buffers to call it with."""
@@ -430,14 +431,18 @@ class Writer:
         return draw(self, n, linear)
 
 
-def _dtype(value: Value) -> str:
-    return value.dtype
-
-
-def identity_at(shape: Sequence[object], variables: Sequence[Poly]) -> At:
-    """The index that names every element of a shape by loop variables."""
-    return tuple(variables[: len(shape)])
-
-
-def is_float(node: Expr) -> bool:
-    return dtypes.is_float(node.dtype)
+def loops_in_order(w: Writer, stack: ExitStack, layout: Layout, shape: Sequence[Size]) -> At:
+    """Loops over all elements in the order of memory, the contiguous axis in lanes."""
+    lane = layout.lane if layout.lane is not None else (layout.order or (None,))[-1]
+    index: dict[int, Poly] = {}
+    inner: ExitStack = stack
+    block = Poly()
+    for axis in layout.order:
+        if axis == lane:
+            block = stack.enter_context(w.loop("b", w.symbols.blocks(shape[axis])))
+        else:
+            index[axis] = stack.enter_context(w.loop("f", w.symbols.poly(shape[axis])))
+    if lane is not None:
+        live = live_lanes(w.symbols, shape[lane], block)
+        index[lane] = block * w.lanes + inner.enter_context(w.vector(live))
+    return tuple(index[a] for a in range(len(shape)))
