@@ -11,7 +11,7 @@ and the run-time sizes, computes the derived sizes and calls the kernels in orde
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from codegen.emit_address import Addresses
@@ -19,7 +19,7 @@ from codegen.emit_builder import MEMORY_TYPE, EmitError, Reg
 from codegen.emit_pack import Packing
 from codegen.emit_scan import Facts, scan
 from codegen.emit_values import ZEROS
-from codegen.loops import ITEMSIZE, Buffer, Call, Derived, Kernel, Program
+from codegen.loops import ITEMSIZE, Buffer, Call, Derived, Kernel, Param, Program, Transpose
 from codegen.target import Target
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
@@ -45,9 +45,10 @@ class KernelEmitter(Packing):
         aliases: dict[str, frozenset[str]],
         target: Target,
         declared: dict[str, str],
+        alone: bool = False,
     ) -> None:
         super().__init__(program.lanes, target, declared)
-        self.kernel, self.aliases = kernel, aliases
+        self.kernel, self.aliases, self.alone = kernel, aliases, alone
         self.facts: Facts = scan(kernel)
         unknown = self.facts.names - set(program.sizes)
         if unknown:
@@ -81,6 +82,16 @@ class KernelEmitter(Packing):
             "}",
         ]
         return "\n".join(lines)
+
+    def declare_tile(self, function: str, tile: Transpose, names: Sequence[str]) -> None:
+        if function in self.declared:
+            return
+        params = Param(tile.dst, tile.dtype, "w"), Param(tile.src, tile.dtype)
+        kernel = Kernel(function, params, (tile,), comment="a tile from rows to lanes")
+        program = Program(self.lanes, dict.fromkeys(names, 0), (), (kernel,), ())
+        aliases = {p.name: frozenset({p.name}) for p in params}
+        emitter = KernelEmitter(program, kernel, aliases, self.target, self.declared, alone=True)
+        self.declared[function] = emitter.function()
 
 
 def emit(program: Program, plan: Plan, target: Target) -> str:

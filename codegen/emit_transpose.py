@@ -2,6 +2,8 @@
 
 In: a `Transpose`. Out: instructions for one tile; a loop around it moves a matrix. Narrow tiles
 that are contiguous in memory are read, or written, by whole vectors instead of a vector per row.
+A tile in blocks of 128 bits is a function of its own, which all kernels of a module share: LLVM
+takes long over shuffles, and moving a tile is far more work than a call.
 
 >>> t._transpose(Transpose("x", at, Poly.of(16), "X", row, Poly.of("n"), rows, cols, "first"))
 """
@@ -20,7 +22,9 @@ POISON = "poison"
 
 
 class Transposes(Statements):
-    """Adds `Transpose` to the statements."""
+    """Adds `Transpose` to the statements. `alone` means that this is the function of a tile."""
+
+    alone: bool
 
     def _transpose(self, s: Transpose) -> None:
         for buffer in (s.src, s.dst):
@@ -35,13 +39,39 @@ class Transposes(Statements):
         elif isinstance(rows, int) and rows <= NARROW and to_apart == rows and s.pad == "none":
             self._interleave(s, dtype, rows)
         elif (inner := _inside(dtype)) and self.lanes % inner == 0:
-            self._in_blocks(s, dtype, inner, rows, cols)
+            if self.alone:
+                self._in_blocks(s, dtype, inner, rows, cols)
+            else:
+                self._shared_tile(s, rows, cols)
         else:
             columns = self._interleaved(self._rows(s, dtype, rows, cols))
             self._store_columns(s, dtype, columns, rows, cols)
         self._invalidate({s.dst})
 
     # -- in blocks of 128 bits, as the hardware shuffles
+
+    def _shared_tile(self, s: Transpose, rows: Reg | int, cols: Reg | int) -> None:
+        """A call of the function for such tiles; strides and partial counts are its arguments."""
+        counts = [
+            Poly.of(self.lanes) if count == self.lanes else Poly.of(name)
+            for name, count in (("rows", rows), ("cols", cols))
+        ]
+        names = ["to", "apart", *(str(p) for p in counts if p.constant is None)]
+        pad = s.pad if "rows" in names else "none"  # of idle rows
+        tile = Transpose(
+            "dst", Poly(), Poly.of("to"), "src", Poly(), Poly.of("apart"), *counts, pad, s.dtype
+        )
+        function = ".".join(["tile", s.dtype, pad, *names[2:]])
+        self.declare_tile(function, tile, names)
+        given = {"to": s.dst_stride, "apart": s.src_stride, "rows": s.rows, "cols": s.cols}
+        corners = [self._corner(s.dst, s.dst_index), self._corner(s.src, s.src_index)]
+        numbers = [self._number(given[name]) for name in names]
+        listed = [*(f"ptr {r.ref}" for r in corners), *(f"i64 {r.ref}" for r in numbers)]
+        self.line(f"call void @{function}({', '.join(listed)})")
+
+    def declare_tile(self, function: str, tile: Transpose, names: Sequence[str]) -> None:
+        """Adds the function of a tile to the module: of two pointers and these numbers."""
+        raise NotImplementedError
 
     def _in_blocks(
         self, s: Transpose, dtype: str, inner: int, rows: Reg | int, cols: Reg | int
