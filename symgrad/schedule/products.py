@@ -156,16 +156,6 @@ def even_split(n: int, most: int) -> list[tuple[int, int, int]]:
     return split(n, most)
 
 
-def even_split(n: int, most: int) -> list[tuple[int, int, int]]:
-    """`split`, but in equal parts where an index is short: one tile's code instead of two, which
-    is worth more there than the widest tile."""
-    if n <= SHORT:
-        for width in range(most, most // 2, -1):
-            if n % width == 0:
-                return [(0, width, n // width)]
-    return split(n, most)
-
-
 @dataclass(frozen=True)
 class Part:
     """A stretch of an index: `count` tiles from `start`, each `width` wide.
