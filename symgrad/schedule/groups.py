@@ -110,6 +110,15 @@ def space_of(n: Expr) -> tuple[object, ...]:
     return n.shape
 
 
+def summed_rows(n: Expr, lane_axes: Mapping[Expr, int | None]) -> int | None:
+    """The axis of its space along which a reduction to 0-d runs: its first operand's rows."""
+    for i, a in enumerate(n.args):
+        axis = lane_axes[a]
+        if axis is not None:
+            return n.ins[i][axis] if isinstance(n, Contract) else axis
+    return None
+
+
 class Fusion:
     """Chooses named nodes and puts them into groups."""
 
@@ -410,9 +419,9 @@ class Fusion:
         if isinstance(n, Map):
             return [(a, axis if a.shape else None) for a in n.args]
         if isinstance(n, Contract):
-            if axis is None and not n.shape:  # a sum over rows: follow the rows of the operands
-                return [(a, self.lane_axes[a]) for a in n.args]
             label = None if axis is None else n.out[axis]
+            if axis is None and not n.shape:  # a sum over rows
+                label = summed_rows(n, self.lane_axes)
             return [(a, ls.index(label) if label in ls else None) for ls, a in zip(n.ins, n.args)]
         if isinstance(n, Reduce):
             if axis is None:

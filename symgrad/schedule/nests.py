@@ -18,7 +18,7 @@ from typing import Mapping, Sequence
 from codegen.loops import Accumulate, Const, Declare, Get, Poly, Value
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
-from symgrad.schedule.groups import Fusion, Group, reduced_axes, space_of
+from symgrad.schedule.groups import Fusion, Group, reduced_axes, space_of, summed_rows
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import live_lanes
 from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
@@ -112,19 +112,18 @@ class _RowsWriter:
 
     def _row_axis(self, n: Expr) -> int:
         """The axis of `space_of(n)` that runs along the rows."""
-        axes = self.nest.lane_axes
-        if isinstance(n, Contract) and is_reduction(n):
-            for labels, a in zip(n.ins, n.args):
-                axis = axes[a]
-                if axis is not None:
-                    return labels[axis]
-        if isinstance(n, Reduce):
-            found = axes[n.args[0]]
-            assert found is not None
-            return found
-        axis = axes[n]
-        assert axis is not None
-        return axis
+        axis = self.nest.lane_axes[n]
+        if not is_reduction(n):
+            assert axis is not None
+            return axis
+        if axis is not None:  # the rows of the result, whatever its operands have in lanes
+            if isinstance(n, Contract):
+                return n.out[axis]
+            assert isinstance(n, Reduce)
+            return [i for i in range(n.args[0].ndim) if i not in n.axes][axis]
+        found = summed_rows(n, self.nest.lane_axes)
+        assert found is not None
+        return found
 
     def _features(self, n: Expr) -> tuple[Size, ...]:
         row = self._row_axis(n)
