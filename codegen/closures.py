@@ -9,9 +9,8 @@ the names (sizes, loop variables, registers, accumulators) and the memory of one
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,10 @@ import numpy as np
 from codegen import loops
 from codegen.functions import FUNCTIONS
 from codegen.loops import Poly, PolyLike
+from codegen.walk import postorder
 
 Code = Callable[["Frame"], Any]
+Step = Callable[["Frame", list[Any]], Any]  # with the parts computed before it
 
 POISON = {"bool": True, "int32": -1234567891, "int64": -1234567890987654321}
 REDUCE = {"add": np.add, "mul": np.multiply, "maximum": np.maximum, "minimum": np.minimum}
@@ -51,7 +52,6 @@ class Frame:
     memory: dict[str, Bound]
     live: int = 0
     first: int = 0
-    memo: dict[int, Any] = field(default_factory=dict)
 
 
 def poly_code(poly: PolyLike, registers: Collection[str]) -> Callable[[dict[str, Any]], Any]:
@@ -299,52 +299,37 @@ class Compiler:
     # -- values
 
     def root(self, value: loops.Value) -> Code:
-        """A statement's value: shared parts are computed once."""
-        uses = Counter(_uses(value))
-        shared: dict[int, Code | None] = {key: None for key, n in uses.items() if n > 1}
-        code = self.value(value, shared)
-        if not shared:
-            return code
+        """A statement's value: its parts one after the other, each once."""
+        order = postorder([value])
+        place = {id(v): i for i, v in enumerate(order)}
+        steps = [getattr(self, "_" + type(v).__name__.lower())(v, place) for v in order]
+        if len(steps) == 1:
+            only: Step = steps[0]
+            return lambda frame: only(frame, [])
 
         def root(frame: Frame) -> Any:
-            frame.memo = {}
-            return code(frame)
+            found: list[Any] = []
+            for step in steps:
+                found.append(step(frame, found))
+            return found[-1]
 
         return root
 
-    def value(self, value: loops.Value, shared: dict[int, Code | None]) -> Code:
-        """`shared` holds the values used more than once, and their code once there is one."""
-        key = id(value)
-        known = shared.get(key)
-        if known is not None:
-            return known
-        code: Code = getattr(self, "_" + type(value).__name__.lower())(value, shared)
-        if key not in shared:
-            return code
-
-        def memoised(frame: Frame) -> Any:
-            if key not in frame.memo:
-                frame.memo[key] = code(frame)
-            return frame.memo[key]
-
-        shared[key] = memoised
-        return memoised
-
-    def _const(self, v: loops.Const, shared: dict[int, Code | None]) -> Code:
+    def _const(self, v: loops.Const, place: dict[int, int]) -> Step:
         number = np.dtype(v.dtype).type(v.number)
-        return lambda frame: number
+        return lambda frame, found: number
 
-    def _load(self, v: loops.Load, shared: dict[int, Code | None]) -> Code:
-        when = None if v.when is None else self.value(v.when, shared)
-        place = self._access("load", v.buffer, v.index, v.full and not self.scalar)
+    def _load(self, v: loops.Load, place: dict[int, int]) -> Step:
+        when = None if v.when is None else place[id(v.when)]
+        access = self._access("load", v.buffer, v.index, v.full and not self.scalar)
         zero = np.dtype(v.dtype).type(0)
 
-        def load(frame: Frame) -> Any:
+        def load(frame: Frame, found: list[Any]) -> Any:
             if when is None:
-                array, index, _ = place(frame, None)
+                array, index, _ = access(frame, None)
                 return array[index] if isinstance(index, int) else array[index].copy()
-            keep = when(frame)
-            array, index, _ = place(frame, keep)
+            keep = found[when]
+            array, index, _ = access(frame, keep)
             if isinstance(index, int):
                 return np.where(keep, array[index], zero) if np.any(keep) else zero
             out = np.zeros(frame.live, v.dtype)
@@ -353,40 +338,24 @@ class Compiler:
 
         return load
 
-    def _get(self, v: loops.Get, shared: dict[int, Code | None]) -> Code:
+    def _get(self, v: loops.Get, place: dict[int, int]) -> Step:
         name = v.name
         if name not in self.shapes:
-            return lambda frame: frame.names[name]
-        place = self._place(name, v.at)
-        return lambda frame: frame.names[name][place(frame.names)]
+            return lambda frame, found: frame.names[name]
+        element = self._place(name, v.at)
+        return lambda frame, found: frame.names[name][element(frame.names)]
 
-    def _index(self, v: loops.Index, shared: dict[int, Code | None]) -> Code:
+    def _index(self, v: loops.Index, place: dict[int, int]) -> Step:
         poly, dtype = self.uniform(v.poly), v.dtype
-        return lambda frame: np.asarray(poly(frame.names)).astype(dtype)
+        return lambda frame, found: np.asarray(poly(frame.names)).astype(dtype)
 
-    def _op(self, v: loops.Op, shared: dict[int, Code | None]) -> Code:
+    def _op(self, v: loops.Op, place: dict[int, int]) -> Step:
         function = FUNCTIONS[v.fn]
-        args = [self.value(a, shared) for a in v.args]
+        args = [place[id(a)] for a in v.args]
         numpy, dtype = function.numpy, v.dtype
         if function.rule in ("cast", "bitcast"):
-            return lambda frame: numpy(args[0](frame), dtype)
+            return lambda frame, found: numpy(found[args[0]], dtype)
         if len(args) == 2:
             left, right = args
-            return lambda frame: numpy(left(frame), right(frame))
-        return lambda frame: numpy(*[a(frame) for a in args])
-
-
-def _uses(value: loops.Value) -> Iterator[int]:
-    """The id of every value at every place it is used."""
-    seen: set[int] = set()
-    stack = [value]
-    while stack:
-        v = stack.pop()
-        yield id(v)
-        if id(v) in seen:
-            continue
-        seen.add(id(v))
-        if isinstance(v, loops.Op):
-            stack.extend(v.args)
-        elif isinstance(v, loops.Load) and v.when is not None:
-            stack.append(v.when)
+            return lambda frame, found: numpy(found[left], found[right])
+        return lambda frame, found: numpy(*[found[a] for a in args])

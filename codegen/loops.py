@@ -177,13 +177,17 @@ class Index:
     dtype: str = "int32"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Op:
     """A scalar function of `codegen.functions`, on values of the same lane."""
 
     fn: str
     args: tuple[Value, ...]
     dtype: str
+
+    def __repr__(self) -> str:
+        # without the arguments: they are shared, and spelled out they may fill the memory
+        return f"Op({self.fn!r}, {len(self.args)} args, {self.dtype!r})"
 
 
 Value = Union[Const, Load, Get, Index, Op]

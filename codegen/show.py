@@ -9,8 +9,8 @@ kernel scale(x: r float32, w: r float32, y: w float32)
         lanes l:
             y[16*b + l] = w[0] * x[16*b + l]
 
-A part of a value that is used more than once is named `t1`, `t2` ... and written once before its
-statement.
+A part of a value that is used more than once, or deep inside, is named `t1`, `t2` ... and written
+once before its statement.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from codegen import loops
 from codegen.loops import Poly, PolyLike
+from codegen.walk import children, postorder, values_of
 
 # how strongly an operation binds its operands
 OR, AND, NOT, COMPARE, SUM, TERM, SIGN, ATOM = range(1, 9)
@@ -43,6 +44,7 @@ INFIX = {
 SHORT = {"minimum": "min", "maximum": "max"}
 ASSIGN = {"add": "+=", "mul": "*=", "maximum": "max=", "minimum": "min="}
 INDENT = "    "
+DEEP = 24  # deeper formulas are written in parts
 
 
 def show(program: loops.Program) -> str:
@@ -173,42 +175,18 @@ def _at(at: tuple[PolyLike, ...]) -> str:
 # -- values --------------------------------------------------------------------------------------
 
 
-def _children(v: loops.Value) -> tuple[loops.Value, ...]:
-    if isinstance(v, loops.Op):
-        return v.args
-    return (v.when,) if isinstance(v, loops.Load) and v.when is not None else ()
-
-
-def values_of(s: loops.Stmt) -> tuple[loops.Value, ...]:
-    """The values a statement computes, without those of its body."""
-    if isinstance(s, loops.Declare):
-        return (s.init,)
-    if isinstance(s, loops.Store):
-        return (s.value,) if s.when is None else (s.value, s.when)
-    if isinstance(s, (loops.Let, loops.Accumulate, loops.Scatter)):
-        return (s.value,)
-    return ()
-
-
 def _shared(s: loops.Stmt, named: dict[int, str]) -> Iterator[tuple[loops.Value, str]]:
-    """Operations used twice, innermost first; `named` is filled as they are yielded."""
-    uses: Counter[int] = Counter()
-    order: list[loops.Value] = []
-
-    def visit(v: loops.Value) -> None:
-        uses[id(v)] += 1
-        if uses[id(v)] == 1:
-            for child in _children(v):
-                visit(child)
-            order.append(v)
-
-    for value in values_of(s):
-        visit(value)
+    """Operations used twice or nested deeply, innermost first; `named` is filled as they come."""
+    order = postorder(values_of(s))
+    uses = Counter(id(child) for v in order for child in children(v))
+    depth: dict[int, int] = {}
     for v in order:
-        if uses[id(v)] > 1 and isinstance(v, loops.Op) and id(v) not in named:
+        depth[id(v)] = 1 + max((depth[id(c)] for c in children(v)), default=0)
+        if isinstance(v, loops.Op) and (uses[id(v)] > 1 or depth[id(v)] > DEEP):
             name = f"t{len(named) + 1}"
             yield v, name
             named[id(v)] = name
+            depth[id(v)] = 0
 
 
 def _value(v: loops.Value, outer: int, named: dict[int, str], top: bool = False) -> str:

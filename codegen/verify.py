@@ -24,7 +24,8 @@ from codegen import loops
 from codegen.bounds import Access, Space, sample_sizes
 from codegen.functions import ALL, INTS, NUMBERS, result_dtype
 from codegen.loops import Poly, PolyLike
-from codegen.show import show_statement, values_of
+from codegen.show import show_statement
+from codegen.walk import postorder, values_of
 
 ROLES = ("arena", "input", "output", "state", "constant")
 ACCUMULATE = ("add", "mul", "maximum", "minimum")
@@ -202,7 +203,7 @@ class _Checker:
     def block(self, body: tuple[loops.Stmt, ...]) -> None:
         for s in body:
             self.statement = s
-            for value in values_of(s):
+            for value in postorder(values_of(s)):
                 self.value(value)
             getattr(self, "_" + type(s).__name__.lower())(s)
 
@@ -341,10 +342,10 @@ class _Checker:
     # -- values
 
     def value(self, v: loops.Value) -> None:
-        if id(v) in self.checked:
-            return
-        self.checked.add(id(v))
-        getattr(self, "_" + type(v).__name__.lower())(v)
+        """One value; its parts come before it."""
+        if id(v) not in self.checked:
+            self.checked.add(id(v))
+            getattr(self, "_" + type(v).__name__.lower())(v)
 
     def _const(self, v: loops.Const) -> None:
         if v.dtype not in ALL or (v.dtype in INTS and v.number != int(v.number)):
@@ -352,7 +353,6 @@ class _Checker:
 
     def _load(self, v: loops.Load) -> None:
         if v.when is not None:
-            self.value(v.when)
             self.same("the condition", v.when.dtype, "it must be", "bool")
         param = self.access(v.buffer, v.index, "r", v.full, v.when is None)
         self.same(v.buffer, param.dtype, "the load", v.dtype)
@@ -373,8 +373,6 @@ class _Checker:
             raise self.wrong(f"an index as {v.dtype}")
 
     def _op(self, v: loops.Op) -> None:
-        for arg in v.args:
-            self.value(arg)
         try:
             dtype = result_dtype(v.fn, [a.dtype for a in v.args], v.dtype)
         except ValueError as error:

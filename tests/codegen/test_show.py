@@ -69,3 +69,11 @@ def test_deep_sharing_stays_short() -> None:
 def test_a_statement_is_one_line() -> None:
     loop = For("i", P("n"), (Store("y", P("i"), X),), 4)
     assert show_statement(loop) == "for i in 0..n - 1, unroll 4:"
+
+
+def test_deep_formulas_are_written_in_parts() -> None:
+    v: Value = X
+    for _ in range(3000):
+        v = op("sub", Y, v)
+    text = show_kernel(nests.Kernel("k", (), (Store("y", P(0), v),)))
+    assert max(len(line) for line in text.splitlines()) < 300 and len(text) < 100_000

@@ -244,3 +244,13 @@ def test_uncertain_accesses_are_left_to_the_interpreter() -> None:
     verify(lanes(store(Load("x", far, "float32", op("less", X, ONE, dtype="bool")))))
     verify(lanes(Let("v", Load("k", SAFE, "int32")), store(Load("x", P("v") + 100, "float32"))))
     verify(kernel(For("i", P(0), (Let("v", Load("x", P(100), "float32")),))))
+
+
+def test_deep_values() -> None:
+    """Thousands of nested operations, each used twice: no recursion, no exponential time."""
+    v: Any = X
+    for _ in range(3000):
+        v = op("add", v, v)
+    verify(lanes(store(v)))
+    with pytest.raises(VerifyError, match="the value float64"):
+        verify(lanes(store(op("cast", v, dtype="float64"))))
