@@ -86,7 +86,7 @@ class _Builder:
         held = {**fixed, **{p: row_major(p.ndim) for p in given}}
         self.layouts = layouts(everything, self.lane_axes, self.updates, held)
         roots = [*opened]
-        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, self.lanes)
+        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts)
         self.stored: dict[Expr, Place] = {}
         self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
         self.tilings: dict[Group, Tiling] = {}

@@ -35,7 +35,6 @@ from symgrad.node import (
     SizeOf,
 )
 from symgrad.schedule.layout import Layout
-from symgrad.schedule.products import reduction_chunks
 from symgrad.schedule.symbols import elements
 
 CHEAP = 2  # operations: computing such a value again beats keeping it
@@ -128,9 +127,7 @@ class Fusion:
         roots: Iterable[Expr],
         lane_axes: Mapping[Expr, int | None],
         layouts: Mapping[Expr, Layout],
-        lanes: int,
     ) -> None:
-        self.lanes = lanes
         self.nodes, self.lane_axes, self.layouts = nodes, lane_axes, layouts
         self.roots = set(roots)
         self.groups: list[Group] = []
@@ -313,10 +310,9 @@ class Fusion:
             if group is None or group.kind != "product" or not same or need.shape != n.shape:
                 continue
             first = group.nodes[0]
-            assert isinstance(first, Contract)
             if self.layouts[first] != self.layouts[n] or first.shape != n.shape:
                 continue
-            if self._too_long(n, group) or reduction_chunks(first, self.lanes) > 1:
+            if self._too_long(n, group):
                 continue
             inside = all(
                 same for other, same in self.needs(n).items() if self.group_of.get(other) is group

@@ -34,7 +34,7 @@ from codegen.loops import (
 from symgrad.node import Contract, Expr
 from symgrad.schedule.layout import Layout, lane_layout
 from symgrad.schedule.symbols import Symbols, elements, live_lanes
-from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
+from symgrad.schedule.writer import At, Memory, Writer
 from symgrad.sizes import Size, maximum
 
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
@@ -172,29 +172,23 @@ class Part:
 
     @contextmanager
     def open(self, w: Writer) -> Iterator[Poly]:
-        with w.loop("t", self.count) as v, w.loop("h", self.inside) as h:
-            yield self.start + v * (self.width * self.inside) + h * self.width
+        """The loop over panels (or over tiles that make none): the start of each."""
+        with w.loop("t", self.count) as v:
+            yield self.start + v * (self.width * self.inside)
+
+    @contextmanager
+    def within(self, w: Writer, start: Poly) -> Iterator[Poly]:
+        """The loop over the tiles of a panel: the start of each."""
+        with w.loop("h", self.inside) as h:
+            yield start + h * self.width
 
 
-NEAR = 512 * 1024  # bytes of the second cache that one operand may fill
+FAR = 8 << 20  # bytes of the last cache that one operand may fill
 
 
 def bytes_of(e: Expr) -> int:
     """Memory of an expression at the planned maximum, padding aside."""
     return elements(e.shape) * ITEMSIZE[e.dtype]
-
-
-def reduction_chunks(n: Contract, lanes: int) -> int:
-    """In how many steps the summed index of a large product is walked, so that a step of both
-    operands stays in cache (BLIS's blocking of k); 1 where the operands are small."""
-    summed = [n.extents[k] for k in n.summed]
-    if len(summed) != 1 or min(bytes_of(a) for a in n.args) <= NEAR:
-        return 1
-    size = summed[0]
-    if not isinstance(size, int) or max(bytes_of(a) for a in n.args) <= 2 * NEAR:
-        return 1
-    fitting = [c for c in range(2, 65) if size % (c * lanes) == 0 and size // c <= 640]
-    return fitting[0] if fitting and size // fitting[0] >= 128 else 1
 
 
 def _unroll(size: Size) -> int:
@@ -245,60 +239,25 @@ class Product:
         return stack.enter_context(self.w.loop("o", self.s.poly(self.extents[label])))
 
     def _tiles(self, index: dict[int, Poly]) -> None:
-        """All tiles, in an order that keeps what is read again in cache."""
-        chunks = reduction_chunks(self.n, self.lanes)
-        if chunks > 1:
-            self._clear(index)
-        self.adds = chunks > 1
-        self.span = chunks
-        with self.w.loop("c", chunks) as self.chunk:
-            groups = self._groups()
-            with self.w.loop("g", groups) as group:
-                self._tiles_of(index, group, groups)
-
-    def _tiles_of(self, index: dict[int, Poly], group: Poly, groups: int) -> None:
-        if groups > 1 or self._rows_outside():
+        """All tiles. Parts of the scalar operand outside: the vector operand then streams past
+        tiles that stay in the first cache, the fastest order measured while it fits in the last.
+        The tiles of one panel are innermost: the second reads its vectors from the near cache."""
+        if self._rows_outside():
             for rows in self._row_parts():
-                with rows.open(self.w) as i:
-                    for cols in self._col_parts(rows.width, group, groups):
-                        with cols.open(self.w) as j:
+                with rows.open(self.w) as panel:
+                    for cols in self._col_parts():
+                        with cols.open(self.w) as j, rows.within(self.w, panel) as i:
                             self._tile(index, rows, i, cols, j)
-        else:
-            for cols in self._col_parts(None, group, groups):
-                with cols.open(self.w) as j:
-                    for rows in self._row_parts(cols.width):
-                        with rows.open(self.w) as i:
-                            self._tile(index, rows, i, cols, j)
-
-    def _groups(self) -> int:
-        """Vectors side by side whose panels fit into the second cache together, in how many
-        groups; 1 when one does, or when their number is not known."""
-        t, blocks = self.tile, self._col_blocks().constant
-        if t.across or t.cols is not None or blocks is None or self.span > 1:
-            return 1
-        depth = 1
-        for k in self.n.summed:
-            depth *= maximum(self.extents[k])
-        panel = depth * self.lanes * ITEMSIZE[self.n.dtype]
-        wanted = max(2, NEAR // panel)
-        if blocks <= wanted or not self._large(t.scalar):
-            return 1
-        per_group = max((d for d in range(2, wanted + 1) if blocks % d == 0), default=blocks)
-        return blocks // per_group
-
-    def _large(self, operand: int) -> bool:
-        return bytes_of(self.n.args[operand]) > NEAR
-
-    def _clear(self, index: dict[int, Poly]) -> None:
-        """Zeros, to which each chunk of the reduction adds."""
-        name, layout = self.stored[self.n]
-        with ExitStack() as stack:
-            at = loops_in_order(self.w, stack, layout, self.n.shape)
-            self.w.store(name, layout, self.n, at, Const(0.0, self.n.dtype))
+            return
+        for cols in self._col_parts():
+            with cols.open(self.w) as j:
+                for rows in self._row_parts(cols.width):
+                    with rows.open(self.w) as panel, rows.within(self.w, panel) as i:
+                        self._tile(index, rows, i, cols, j)
 
     def _rows_outside(self) -> bool:
-        """The operand that is read again for every turn of the outer loop should stay in cache."""
-        return bytes_of(self.n.args[self.tile.vector]) // self.span <= NEAR * 3 // 2
+        vector, scalar = (bytes_of(self.n.args[k]) for k in (self.tile.vector, self.tile.scalar))
+        return vector <= FAR or vector <= scalar
 
     def _widest(self) -> int:
         """J: vectors side by side."""
@@ -331,7 +290,7 @@ class Product:
             return self.n.args[operand], {k: i for i, k in enumerate(self.n.ins[operand])}
         return base_axes(self.n.ins[operand], self.n.args[operand])
 
-    def _col_parts(self, rows: int | None, group: Poly, groups: int) -> Iterator[Part]:
+    def _col_parts(self) -> Iterator[Part]:
         t, widest = self.tile, self._widest()
         if t.across:
             size = maximum(self.extents[t.cols]) if t.cols is not None else 1
@@ -342,15 +301,11 @@ class Product:
             for start, width, count in split(blocks.constant, 4):
                 yield Part(Poly.of(start), width, Poly.of(count))
             return
-        first = Poly()
-        if groups > 1:
-            blocks = Poly.of((blocks.constant or 0) // groups)
-            first = group * blocks
         wide, left = self.s.groups(blocks, widest)
         if wide.constant != 0:
-            yield Part(first, widest, wide)
+            yield Part(Poly(), widest, wide)
         if left.constant != 0 and widest > 1:
-            yield Part(first + wide * widest, 1, left)
+            yield Part(wide * widest, 1, left)
         if t.cols is None and not self._padded():
             rest, tail = self.s.rest(self.extents[t.lane]), self.s.has_rest(self.extents[t.lane])
             if tail.constant != 0:
@@ -452,17 +407,14 @@ class Product:
                 self._multiply(acc, shape, lambda i, j: {**at(i, j), **where})
                 return
             k, size = rest[0], self.extents[rest[0]]
-            if isinstance(size, int):
-                size //= self.span
-            first = self.chunk * size if isinstance(size, int) else Poly()
             if k not in cut:
                 with self.w.loop("k", self.s.poly(size), _unroll(size)) as v:
-                    nest(rest[1:], {**where, k: first + v})
+                    nest(rest[1:], {**where, k: v})
                 return
             full = self.s.full_blocks(size)
             if full.constant != 0:
                 with self.w.loop("p", full) as p, self.w.loop("q", self.lanes, 2) as q:
-                    nest(rest[1:], {**where, k: first + p * self.lanes + q})
+                    nest(rest[1:], {**where, k: p * self.lanes + q})
             remainder = self.s.rest(size)
             if remainder.constant != 0:
                 with self.w.loop("q", remainder) as q:
@@ -506,8 +458,6 @@ class Product:
             index: At = tuple(where[k] for k in self.n.out)
             if unroll:
                 value: Value = Get(acc, self.n.dtype, (i, j))
-                if self.adds:
-                    value = Op("add", (value, w.load(self.n, index)), self.n.dtype)
             else:
                 value = self._parked(i * shape[1] + j)
             if self.epilogue:
