@@ -80,7 +80,8 @@ class _Builder:
         self.lanes = lanes or max(1, target.lanes // 2 if wide else target.lanes)
         self.memory = Memory(Symbols(self.lanes))
         given = {p for p in inputs if isinstance(p, Parameter)}
-        everything = [*self.nodes, *(i for i in self.inputs if i not in set(self.nodes))]
+        reached = set(self.nodes)
+        everything = [*self.nodes, *(i for i in self.inputs if i not in reached)]
         self.rows = row_size(everything)
         self.lane_axes = row_axes(everything, self.rows)
         held = {**fixed, **{p: row_major(p.ndim) for p in given}}
@@ -170,7 +171,7 @@ class _Builder:
             if choice.convert is not None:
                 node, layout = choice.convert
                 before = self._convert(node, layout)
-                self.fusion.depend(group, before.before | before.bit)
+                self.fusion.depend(group, before)
 
     def _convert(self, node: Expr, layout: Layout) -> Group:
         group = self.fusion.converted.get((node, layout))
@@ -227,7 +228,7 @@ class _Builder:
         first = self.fusion.new_copy(n)
         self.final.append((first, n, (waiting, layout)))
         second = self.fusion.new_group("copy")
-        self.fusion.depend(second, first.before | first.bit)
+        self.fusion.depend(second, first)
         self.waiting[second] = (n, (waiting, layout))
         self.final.append((second, n, place))
 
@@ -258,21 +259,8 @@ class _Builder:
             if same is True and not fusing.is_elementwise(m):
                 return False
         return not any(
-            other is not group and other.before & group.bit for other in self._readers_of(p)
+            other is not group and other.before & group.bit for other in fusion.readers_of(p)
         )
-
-    def _readers_of(self, p: Expr) -> list[Group]:
-        return [g for g in self.fusion.groups if any(p in reads for reads in self._reads(g))]
-
-    def _reads(self, group: Group) -> list[Mapping[Expr, bool]]:
-        """What a group reads from memory, node by node; a copy reads what it copies."""
-        fusion, first = self.fusion, group.nodes[0] if group.nodes else None
-        if group.kind in ("copy", "convert") and first is not None:
-            if group in self.waiting:
-                return []
-            if first in fusion.named or fusing.is_leaf_in_memory(first):
-                return [{first: True}]
-        return [fusion.needs(m) for m in group.nodes]
 
     def _before_overwriting(self) -> None:
         """Who reads the old value of a state runs before the kernel that overwrites it."""
@@ -285,29 +273,24 @@ class _Builder:
                 self._after_readers(group, writers[place])
 
     def _after_readers(self, group: Group, p: Parameter) -> None:
-        for reader in self._readers_of(p):
+        for reader in self.fusion.readers_of(p):
             if reader is not group:
-                self.fusion.depend(group, reader.before | reader.bit)
+                self.fusion.depend(group, reader)
 
     # -- order ----------------------------------------------------------------------------------
     def _order(self, groups: Sequence[Group]) -> list[Group]:
         """Dependencies first; among what is ready, what only overwrites states, then age."""
-        waiting = {g: bin(g.before).count("1") for g in groups}
-        after: dict[int, list[Group]] = {}
+        waiting = dict.fromkeys(groups, 0)
         for g in groups:
-            bits, i = g.before, 0
-            while bits:
-                if bits & 1:
-                    after.setdefault(i, []).append(g)
-                bits >>= 1
-                i += 1
+            for other in g.after:
+                waiting[other] += 1
         ready = [(self._rank(g), g.index, g) for g in groups if not waiting[g]]
         heapq.heapify(ready)
         order = []
         while ready:
             _, _, g = heapq.heappop(ready)
             order.append(g)
-            for other in after.get(g.index, ()):
+            for other in g.after:
                 waiting[other] -= 1
                 if not waiting[other]:
                     heapq.heappush(ready, (self._rank(other), other.index, other))

@@ -51,12 +51,15 @@ COSTS = {
 
 @dataclass(eq=False)
 class Group:
-    """The named nodes of one kernel. `before` has a bit for every group it depends on."""
+    """The named nodes of one kernel. `before` has a bit for every group it depends on, directly
+    or not; `after` are the groups that depend on it directly, `reads` what its nodes read."""
 
     kind: str
     index: int
     nodes: list[Expr] = field(default_factory=list)
     before: int = 0
+    after: dict[Group, None] = field(default_factory=dict)
+    reads: set[Expr] = field(default_factory=set)
     target: Layout | None = None  # of a convert
 
     @property
@@ -131,9 +134,10 @@ class Fusion:
         self.nodes, self.lane_axes, self.layouts = nodes, lane_axes, layouts
         self.roots = set(roots)
         self.groups: list[Group] = []
+        self.of_kind: dict[str, list[Group]] = {}
         self.group_of: dict[Expr, Group] = {}
         self.converted: dict[tuple[Expr, Layout], Group] = {}
-        self.outside: set[Expr] = set()  # read by converts and copies
+        self.outside: dict[Expr, list[Group]] = {}  # what converts and copies read
         self.cost = self._costs()
         self.named = self._choose_named()
         self._needs: dict[Expr, dict[Expr, bool]] = {}
@@ -276,24 +280,34 @@ class Fusion:
     def new_group(self, kind: str) -> Group:
         group = Group(kind, len(self.groups))
         self.groups.append(group)
+        self.of_kind.setdefault(kind, []).append(group)
         return group
 
     def _add(self, n: Expr, group: Group) -> None:
-        before = 0
-        for need in self.needs(n):
+        needs = self.needs(n)
+        group.nodes.append(n)
+        group.reads.update(needs)
+        self.group_of[n] = group
+        for need in needs:
             other = self.group_of.get(need)
             if other is not None and other is not group:
-                before |= other.before | other.bit
-        group.nodes.append(n)
-        self.group_of[n] = group
-        self.depend(group, before)
+                self.depend(group, other)
 
-    def depend(self, group: Group, before: int) -> None:
-        """`group` runs after these groups, and so does everything after it."""
-        group.before |= before
-        for other in self.groups:
-            if other.before & group.bit:
-                other.before |= group.before
+    def depend(self, group: Group, first: Group) -> None:
+        """`group` runs after `first`, and so does everything after it."""
+        first.after[group] = None
+        stack = [(first, group)]
+        while stack:
+            earlier, later = stack.pop()
+            before = later.before | earlier.before | earlier.bit
+            if before != later.before:
+                later.before = before
+                stack.extend((later, g) for g in later.after)
+
+    def readers_of(self, n: Expr) -> list[Group]:
+        """The groups that read a value from memory."""
+        found = [self.group_of[m] for m in self.readers.get(n, ())] + self.outside.get(n, [])
+        return sorted(set(found), key=lambda g: g.index)
 
     def _can_join(self, n: Expr, group: Group) -> bool:
         for need in self.needs(n):
@@ -332,8 +346,8 @@ class Fusion:
     def _join(self, n: Expr, kind: str) -> Group | None:
         """The latest group of this kind that can take `n` in."""
         needs = self.needs(n)
-        for group in reversed(self.groups):
-            if group.kind != kind or not self._can_join(n, group):
+        for group in self._candidates(kind, needs):
+            if not self._can_join(n, group):
                 continue
             if kind == "rows" and self._fits_rows(n, group, needs):
                 return group
@@ -344,6 +358,18 @@ class Fusion:
             if kind == "scalar" and not self._delays(n, group):
                 return group
         return None
+
+    def _candidates(self, kind: str, needs: Mapping[Expr, bool]) -> Iterable[Group]:
+        """The groups of a kind to look at, latest first: those that compute something of `needs`,
+        or read some of it too; for 0-d values all."""
+        if kind == "scalar":
+            return reversed(self.of_kind.get(kind, []))
+        near = {self.group_of[need] for need in needs if need in self.group_of}
+        for need in needs:
+            if need.shape:
+                readers = self.readers.get(need, ())
+                near.update(self.group_of[m] for m in readers if m in self.group_of)
+        return sorted((g for g in near if g.kind == kind), key=lambda g: -g.index)
 
     def _delays(self, n: Expr, group: Group) -> bool:
         """True when taking `n` in would make the group wait for more than it does."""
@@ -387,8 +413,7 @@ class Fusion:
                 related = True
         if related:
             return True
-        mine = {need for need in needs if need.shape}
-        return any(mine & self.needs(m).keys() for m in group.nodes)
+        return any(need.shape and need in group.reads for need in needs)
 
     def _same_row(self, n: Expr, need: Expr) -> bool:
         """True when computing a row of `n` reads nothing of `need` but the same row."""
@@ -459,16 +484,14 @@ class Fusion:
                 if not same:
                     return False
                 related = True
-        mine = {need for need in needs if need.shape}
-        return related or any(mine & self.needs(m).keys() for m in group.nodes)
+        return related or any(need.shape and need in group.reads for need in needs)
 
     def _fits_reduce(self, n: Expr, group: Group, needs: Mapping[Expr, bool]) -> bool:
         first = group.nodes[0]
         same = space_of(n) == space_of(first) and reduced_axes(n) == reduced_axes(first)
         if not same or any(self.group_of.get(need) is group for need in needs):
             return False
-        mine = {need for need in needs if need.shape}
-        return any(mine & self.needs(m).keys() for m in group.nodes)
+        return any(need.shape and need in group.reads for need in needs)
 
     def convert(self, n: Expr, layout: Layout) -> Group | None:
         """The group that copies `n` into a layout; None when it lies there already."""
@@ -488,10 +511,10 @@ class Fusion:
         group = self.new_group(kind)
         group.nodes = [n]
         for need in [n] if n in self.named or is_leaf_in_memory(n) else self.needs(n):
-            self.outside.add(need)
+            self.outside.setdefault(need, []).append(group)
             source = self.group_of.get(need)
             if source is not None:
-                self.depend(group, source.before | source.bit)
+                self.depend(group, source)
         return group
 
 
