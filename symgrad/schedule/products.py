@@ -277,13 +277,20 @@ class Product:
         return self.s.blocks(size) if self._padded() else self.s.full_blocks(size)
 
     def _padded(self) -> bool:
-        """Idle lanes of the last block have memory in the result and in the vector operand."""
-        t = self.tile
-        arg, axes = self._base(t.vector)
-        layout = self.w.layout(arg)
+        """Idle lanes of the last block have memory in the result and in every operand in lanes."""
         ours = self.layouts[self.n]
-        held = layout is not None and layout.lane is not None and layout.lane == axes.get(t.lane)
-        return held and ours.lane is not None and self.n.out[ours.lane] == t.lane
+        if ours.lane is None or self.n.out[ours.lane] != self.tile.lane:
+            return False
+        return all(self._holds_idle(k) for k in (0, 1) if self.tile.lane in self.n.ins[k])
+
+    def _holds_idle(self, operand: int) -> bool:
+        arg, axes = self._base(operand)
+        layout = self.w.layout(arg)
+        return (
+            layout is not None
+            and layout.lane is not None
+            and (layout.lane == axes.get(self.tile.lane))
+        )
 
     def _base(self, operand: int) -> tuple[Expr, dict[int, int]]:
         if self.w.layout(self.n.args[operand]) is not None:
