@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import linecache
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 _PACKAGE = str(Path(__file__).parent)
 _override: list[Source] = []
@@ -44,13 +42,18 @@ def here() -> Source:
     return Source(code.co_filename, frame.f_lineno, code.co_name)
 
 
-@contextmanager
-def at(source: Source) -> Iterator[None]:
+class at:
     """Nodes built inside belong to `source`: derivatives and rewrites keep their origin's line."""
-    _override.append(source)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("source",)  # entered for every node that is rebuilt, so no generator
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        _override.append(self.source)
+
+    def __exit__(self, *_: object) -> None:
         _override.pop()
 
 

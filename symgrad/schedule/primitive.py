@@ -12,24 +12,43 @@ from __future__ import annotations
 from typing import Sequence
 
 from symgrad import dtypes, scalar, source
-from symgrad.node import Constant, Contract, Custom, Expr, Iota, Map, Reduce, toposort
+from symgrad.node import Constant, Contract, Custom, Expr, Iota, Map, Reduce
 
 
 def primitive(outputs: Sequence[Expr]) -> list[Expr]:
     """The outputs, rebuilt."""
     new: dict[Expr, Expr] = {}
-    for n in toposort(outputs):
-        args = tuple(new[a] for a in n.args)
-        with source.at(n.where):
-            new[n] = _open(n.with_args(args))
+    for n in outputs:
+        _rebuild(n, new)
     return [new[n] for n in outputs]
 
 
-def _open(n: Expr) -> Expr:
+def _rebuild(root: Expr, new: dict[Expr, Expr]) -> Expr:
+    """A node in primitives. `new` has what is rebuilt already, and the results themselves: what a
+    function is opened into is walked down to its arguments only."""
+    stack = [root]
+    while stack:
+        n = stack[-1]
+        if n in new:
+            stack.pop()
+            continue
+        below = [a for a in n.args if a not in new]
+        if below:
+            stack += below[::-1]
+            continue
+        stack.pop()
+        with source.at(n.where):
+            result = _open(n.with_args([new[a] for a in n.args]), new)
+        new[n] = result
+        new.setdefault(result, result)
+    return new[root]
+
+
+def _open(n: Expr, new: dict[Expr, Expr]) -> Expr:
     if isinstance(n, Custom):
         return n.args[0]
     if isinstance(n, Map) and not scalar.OPS[n.op].primitive:
-        return primitive([scalar.OPS[n.op].expand(*n.args)])[0]
+        return _rebuild(scalar.OPS[n.op].expand(*n.args), new)
     if isinstance(n, Reduce) and n.law in ("argmax", "argmin"):
         return _first_index(n)
     return n
