@@ -414,6 +414,8 @@ class Random(Leaf):
     """Philox4x32-10 numbers: a function of (seed, step, stream, element), recomputed, not stored.
 
     `kind` is "uniform" (in [0, 1)), "normal" (mean 0, variance 1) or "bits" (uint32 as int32).
+    A stream that is not given is AUTOMATIC plus a number of its own; a compiled graph numbers those
+    again in the order in which they appear, so that a model built twice draws the same numbers.
     """
 
     __slots__ = ()
@@ -435,8 +437,14 @@ class Random(Leaf):
     def stream(self) -> int:
         return self.attrs[1]  # type: ignore[no-any-return]
 
+    @property
+    def label(self) -> str:
+        """Law and stream as a person reads them."""
+        return f"{self.law}{self.stream % AUTOMATIC}"
 
-_streams = itertools.count()
+
+AUTOMATIC = 1 << 30  # streams below are the user's own
+_streams = itertools.count(AUTOMATIC)
 
 
 class Map(Expr):

@@ -20,7 +20,7 @@ from symgrad.compile.backend import backend
 from symgrad.compile.graph import Form, gather
 from symgrad.compile.options import Options, options
 from symgrad.compile.pipeline import Pipeline
-from symgrad.compile.request import Request, training
+from symgrad.compile.request import Request, numbered, training
 from symgrad.errors import InputError
 from symgrad.node import Expr, State
 from symgrad.state import Store
@@ -167,7 +167,7 @@ def function(
     chosen = options(target, threads, check)
     store = _store(state, seed)
     graph, form = gather(inputs, outputs, updates, store)
-    return Function(Request(graph), form, store, chosen)
+    return Function(Request(numbered(graph)), form, store, chosen)
 
 
 def train_step(

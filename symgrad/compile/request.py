@@ -18,7 +18,18 @@ from typing import Any
 from symgrad import dtypes, source
 from symgrad.compile.graph import Graph, check, checked_updates, expression, settle
 from symgrad.errors import GraphError, InputError
-from symgrad.node import Expr, Gather, Input, Map, Parameter, ScatterAdd, State, toposort
+from symgrad.node import (
+    AUTOMATIC,
+    Expr,
+    Gather,
+    Input,
+    Map,
+    Parameter,
+    Random,
+    ScatterAdd,
+    State,
+    toposort,
+)
 from symgrad.sizes import show
 
 
@@ -59,6 +70,7 @@ def training(
     }
     updates = checked_updates({**moved, **_optimized(optimizer, trained, list(gradients))})
     graph = Graph(_inputs([*results.values(), *updates.values()], gradients), results, updates)
+    graph = numbered(graph)
     _check(graph, gradients)
     return Request(graph, gradients)
 
@@ -150,6 +162,18 @@ def _inputs(roots: list[Expr], gradients: Mapping[Expr, Parameter] = {}) -> tupl
     """The inputs the roots depend on, in the order of creation."""
     found = [n for n in toposort(roots) if isinstance(n, Input) and n not in gradients]
     return tuple(sorted(found, key=lambda leaf: leaf.order))
+
+
+def numbered(graph: Graph) -> Graph:
+    """The graph with its random streams numbered in the order of appearance: what it draws depends
+    on the seed alone, not on what else this process has built."""
+    found = [n for n in graph.nodes if isinstance(n, Random) and n.stream >= AUTOMATIC]
+    streams: dict[Expr, Expr] = {
+        n: Random.of(n.law, n.shape, n.dtype, AUTOMATIC + i) for i, n in enumerate(found)
+    }
+    if all(new is n for n, new in streams.items()):
+        return graph
+    return graph.map(lambda roots: substitute(roots, streams))
 
 
 def substitute(roots: list[Expr], values: Mapping[Expr, Expr]) -> list[Expr]:

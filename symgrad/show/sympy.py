@@ -92,7 +92,7 @@ class _Conversion:
         if isinstance(e, Iota):
             return at[0]
         if isinstance(e, Random):
-            return self.sp.Function(f"{e.law}{e.stream}")(*at)
+            return self.sp.Function(e.label)(*at)
         if isinstance(e, Map):
             args = [self.element(a, at if a.ndim else ()) for a in e.args]
             return scalar.OPS[e.op].sympy(*args)

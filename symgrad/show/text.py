@@ -111,7 +111,7 @@ def leaf(node: Expr) -> Piece:
     if isinstance(node, Iota):
         return _call("arange", str(node.shape[0]))
     if isinstance(node, Random):
-        return _call(f"{node.law}{node.stream}", ", ".join(map(str, node.shape)))
+        return _call(node.label, ", ".join(map(str, node.shape)))
     return Piece(node.name)
 
 
