@@ -87,9 +87,9 @@ def exp(kit: Kit, x: V) -> V:
     return p * s * s
 
 
-def half_expm1(kit: Kit, x: V, bounded: bool = False) -> V:
-    """(e^x - 1) / 2 for x up to the overflow of e^x / 2; about x / 2 where x is small. `bounded`
-    says that x is above -40."""
+def expm1_times(kit: Kit, x: V, factor: float, bounded: bool = False) -> V:
+    """(e^x - 1) * factor, a power of two, for x up to the overflow of e^x * factor * 2; about
+    x * factor where x is small. `bounded` says that x is above -40."""
     high_part, low_part = LN2[kit.dtype]
     x = x if bounded else kit.at_least(x, -40.0)
     n, bits = kit.nearest_product(x, LOG2_E)
@@ -97,8 +97,8 @@ def half_expm1(kit: Kit, x: V, bounded: bool = False) -> V:
     r = kit.fma(n, -low_part, r)
     square = r * r
     q = kit.fma(square, kit.fma(r, kit.poly(r, EXPM1[kit.dtype]), 0.5), r)
-    half = kit.power_of_two(bits, 0.5)  # 2^n / 2
-    return kit.fma(half, q, half - 0.5)
+    power = kit.power_of_two(bits, factor)  # 2^n factor
+    return kit.fma(power, q, power - factor)
 
 
 def _small(kit: Kit, x: V) -> V:
@@ -108,7 +108,7 @@ def _small(kit: Kit, x: V) -> V:
 
 
 def expm1(kit: Kit, x: V) -> V:
-    y = half_expm1(kit, kit.at_most(x, EXP_RANGE[kit.dtype][1])) * 2
+    y = expm1_times(kit, kit.at_most(x, EXP_RANGE[kit.dtype][1]), 0.5) * 2
     return where(_small(kit, x), x, y)
 
 
@@ -121,14 +121,16 @@ def cosh(kit: Kit, x: V) -> V:
 
 def sinh(kit: Kit, x: V) -> V:
     size = abs(x)
-    half = half_expm1(kit, kit.at_most(size, EXP_RANGE[kit.dtype][1] + 1), bounded=True)
+    bound = kit.at_most(size, EXP_RANGE[kit.dtype][1] + 1)
+    half = expm1_times(kit, bound, 0.25, bounded=True) * 2
     y = half * (1.0 / (half * 2 + 1) + 1)  # infinity stays
     return where(_small(kit, x), x, kit.with_sign(y, kit.sign_of(x)))
 
 
 def tanh(kit: Kit, x: V) -> V:
     size = abs(x)
-    half = half_expm1(kit, kit.at_most(size + size, 40.0), bounded=True)  # exact where x is small
+    bound = kit.at_most(size + size, 40.0)
+    half = expm1_times(kit, bound, 0.5, bounded=True)  # exact where x is small
     return kit.with_sign(half / (half + 1), kit.sign_of(x))
 
 

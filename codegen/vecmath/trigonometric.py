@@ -33,6 +33,15 @@ COS = {
         4.16666666666666019037e-02,
     ),
 }
+# tan r = r + r^3 T(r^2) for |r| <= pi/4: Cephes tanf.c
+TAN32 = (
+    9.38540185543e-3,
+    3.11992232697e-3,
+    2.44301354525e-2,
+    5.34112807005e-2,
+    1.33387994085e-1,
+    3.33331568548e-1,
+)
 
 
 @functools.lru_cache(maxsize=256)
@@ -41,8 +50,9 @@ def _sin_cos(value: loops.Value, has_fma: bool) -> tuple[V, V, V]:
     kit = Kit(value.dtype, has_fma)
     r, n = reduce_angle(kit, V(value))
     z = r * r
-    sine = r * kit.poly(z, SIN[kit.dtype] + (1.0,))  # keeps -0
-    cosine = kit.fma(z * z, kit.poly(z, COS[kit.dtype]), kit.fma(z, -0.5, 1.0))
+    sine = kit.fma(r * z, kit.poly(z, SIN[kit.dtype]), r)
+    sine = (sine.bits() | kit.sign_of(r)).bits()  # -0 + 0 is 0
+    cosine = kit.poly(z, COS[kit.dtype] + (-0.5, 1.0))
     return sine, cosine, n
 
 
@@ -62,7 +72,13 @@ def _quadrant(kit: Kit, n: V, cosine: V, sine: V) -> V:
 
 
 def tan(kit: Kit, x: V) -> V:
-    sine, cosine, n = _sin_cos(x.value, kit.has_fma)
+    if kit.single:
+        r, n = reduce_angle(kit, x)
+        z = r * r
+        sine, cosine = kit.fma(r * z, kit.poly(z, TAN32), r), kit.const(1.0)
+        sine = (sine.bits() | kit.sign_of(r)).bits()
+    else:
+        sine, cosine, n = _sin_cos(x.value, kit.has_fma)
     odd = (n & 1).ne(0)
     return where(odd, -cosine, sine) / where(odd, sine, cosine)
 
