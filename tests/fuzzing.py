@@ -68,6 +68,8 @@ def buffers(case: Case, planned: Schedule) -> dict[str, np.ndarray]:
 def results(case: Case, planned: Schedule, held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs and updated parameters as plain arrays."""
     found = {}
+    if planned.rng is not None and held[planned.rng][2] != STEP + 1:
+        raise AssertionError(f"seed {case.seed}: the random generator did not advance by a step")
     for name, e in case.outputs.items():
         shape = [sizes.value(s, case.dims) for s in e.shape]
         found[name] = held[planned.outputs[name]][: int(np.prod(shape))].reshape(shape)

@@ -10,6 +10,7 @@ import pytest
 
 import symgrad as sg
 from symgrad.errors import GraphError, InputError
+from symgrad.interpret import evaluate
 
 TARGETS = ["interpret", "native"]
 RNG = np.random.default_rng(7)
@@ -151,6 +152,15 @@ def test_a_counter(target: str) -> None:
     f = sg.function([], [], updates={count: count + 1}, target=target)
     assert f() == [] and f() == []
     assert f.state["count"] == 2 and f.state["count"].dtype == np.int64
+
+
+def test_random_numbers_are_those_of_the_seed_and_the_call(target: str) -> None:
+    u, z = sg.random.uniform((4, 5), stream=3), sg.random.normal((40,), dtype="float64", stream=9)
+    f = sg.function([], [u, z], target=target)
+    for step in range(3):
+        expected = evaluate([u, z], {}, seed=0, step=step)
+        for got, wanted in zip(f(), expected):
+            np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_functions_share_parameters(target: str) -> None:

@@ -20,7 +20,7 @@ CHUNK = 15
 
 # Seeds that once showed a fault.
 DENSE = [1, 17, 19, 20, 33, 95, 146, 168, 284, 317, 348, 467, 768, 1514, 1742]
-WIDE = [10000, 10198]
+WIDE = [10000, 10198, 10686, 10893]
 
 
 def chunks(first: int, count: int) -> list[range]:

@@ -100,7 +100,7 @@ POSITIVE = m("exp", X)
 
 EXAMPLES: dict[str, Callable[[], Expr]] = {
     # canonicalise, structure
-    "fold constants": lambda: m("mul", Constant.of(2.0), Constant.of(3.0)),
+    "fold constants": lambda: m("div", Constant.of(2.0), Constant.of(3.0)),
     "one value everywhere": lambda: Constant.of(np.full((2, 3), 7.0)),
     "function before broadcast": lambda: m("add", m("exp", rows(ROW)), rows(ROW)).with_args(
         [rows(m("exp", ROW)), rows(ROW)]),

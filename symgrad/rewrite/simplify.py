@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from symgrad.node import Constant, Custom, Expr, Iota, Map, SizeOf
+from symgrad.node import Constant, Custom, Expr, Map, SizeOf
 from symgrad.rewrite.canonicalise import array
 from symgrad.rewrite.engine import Rule, Table
 from symgrad.rewrite.patterns import (
@@ -33,8 +33,8 @@ from symgrad.rewrite.patterns import (
     var,
     where,
 )
-from symgrad.rewrite.stabilise import is_choice, is_class_index, mean_factor
-from symgrad.rewrite.structure import aligned, places, summed_axes
+from symgrad.rewrite.stabilise import classes_along, is_class_index, mean_factor
+from symgrad.rewrite.structure import aligned
 
 x, y, z, g, p, t = (var(name) for name in "xyzgpt")
 u = scalar("u")
@@ -48,21 +48,6 @@ def is_probability(p: Expr) -> bool:
     if tag(p) == "sum":
         return tag(p.args[0]) == "exp"
     return tag(p) == "div" and tag(p.args[0]) == "exp"
-
-
-def classes_along(e: Expr, S: Expr) -> bool:
-    """e is one-hot along the one axis that S sums (labels out of range are an error of the call)."""
-    axes = summed_axes(S)
-    if len(axes) != 1 or not is_choice(e):
-        return False
-    for side in e.args[0].args:
-        inner = side.args[0] if tag(side) == "view" else side
-        while tag(inner) in ("to_int32", "to_int64"):
-            inner = inner.args[0]
-        along = places(side) == list(axes) if tag(side) == "view" else True
-        if isinstance(inner, Iota):
-            return along and inner.shape[0] == e.shape[axes[0]]
-    return False
 
 
 def same_shape(x: Expr, y: Expr) -> bool:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 
 from symgrad import dtypes
-from symgrad.node import Constant, Contract, Expr, Map, Reduce, Reindex, SizeOf
+from symgrad.node import Constant, Contract, Expr, Iota, Map, Reduce, Reindex, SizeOf
 from symgrad.rewrite.canonicalise import is_peak
 from symgrad.rewrite.engine import Rule, Table
 from symgrad.rewrite.patterns import (
@@ -250,9 +250,24 @@ def _uncast(a: Expr) -> Expr:
     return a.args[0] if tag(a) in ("to_int32", "to_int64") else a
 
 
+def classes_along(e: Expr, S: Expr) -> bool:
+    """e is one-hot along the one axis that S sums (labels out of range are an error of the call)."""
+    axes = summed_axes(S)
+    if len(axes) != 1 or not is_choice(e):
+        return False
+    for side in e.args[0].args:
+        inner = side.args[0] if tag(side) == "view" else side
+        while tag(inner) in ("to_int32", "to_int64"):
+            inner = inner.args[0]
+        along = places(side) == list(axes) if tag(side) == "view" else True
+        if isinstance(inner, Iota):
+            return along and inner.shape[0] == e.shape[axes[0]]
+    return False
+
+
 def log_of_chosen(x: Expr, y: Expr, S: Expr) -> Expr | None:
     """log(sum(choice * p)) -> sum(log p where chosen), p a softmax or a sigmoid."""
-    if not is_choice(x) or not _has_stable_log(y) or len(summed_axes(S)) != 1:
+    if not classes_along(x, S) or not _has_stable_log(y):
         return None
     chosen = Map.of("where", x.args[0], Map.of("log", y), Constant.of(0, y.dtype))
     return Contract.of(S.attrs[0], S.attrs[1], chosen)

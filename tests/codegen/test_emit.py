@@ -146,11 +146,14 @@ def test_sums_across_lanes(target: Target, fn: str, dtype: str, n: int) -> None:
     ]
     count = -(-n // lanes)
     x = RNG.integers(1, 3, (count, 3, lanes)).astype(dtype)
+    start = np.ones(1, dtype)
+    if fn == "maximum":  # below zero: an accumulator that starts there would show
+        x, start = -x, -3 * start
     if dtype != I32:
         x[-1, :, (n - 1) % lanes + 1 :] = np.nan
     shapes = {"x": (dtype, x.size), "s": (dtype, 1), "y": (dtype, 3), "z": (dtype, lanes)}
     prog = program(lanes, body, shapes, blocks(lanes))
-    arrays = {"x": x, "s": np.ones(1, dtype), "y": np.zeros(3, dtype), "z": np.zeros(lanes, dtype)}
+    arrays = {"x": x, "s": start, "y": np.zeros(3, dtype), "z": np.zeros(lanes, dtype)}
     check(prog, arrays, {"n": n}, target, 1e-5)
 
 
