@@ -8,6 +8,8 @@ b'\\x7fELF'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from codegen.target import Target
@@ -21,18 +23,36 @@ def assemble(text: str, target: Target, opt: int = 2) -> bytes:
     its final form, so no IR pass runs; `opt` is the level of instruction selection and scheduling
     (level 3 gives the same speed and takes longer)."""
     machine = _machine(target, opt)
-    return bytes(machine.emit_object(_parse(text, target, machine)))
+    module = _parse(text, target, machine)
+    with _addresses_as_written():
+        return bytes(machine.emit_object(module))
 
 
 def assembly(text: str, target: Target, opt: int = 2) -> str:
     """The assembly of a module, for readers."""
     machine = _machine(target, opt)
-    return str(machine.emit_assembly(_parse(text, target, machine)))
+    module = _parse(text, target, machine)
+    with _addresses_as_written():
+        return str(machine.emit_assembly(module))
 
 
 def verify(text: str, target: Target) -> None:
     """RuntimeError with LLVM's message where the module is not well-formed."""
     _parse(text, target, _machine(target, 2)).verify()
+
+
+@contextmanager
+def _addresses_as_written() -> Iterator[None]:
+    """Without LLVM's loop strength reduction: the emitter has moved addresses out of loops already,
+    and the pass would take a fifth of the time to give code that is no faster. The option is one of
+    the process, so it is set back: others may compile there too."""
+    from llvmlite import binding
+
+    binding.set_option("codegen", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        binding.set_option("codegen", "-disable-lsr=false")
 
 
 def _parse(text: str, target: Target, machine: Any) -> Any:
