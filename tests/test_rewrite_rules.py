@@ -97,6 +97,7 @@ def mean_row(x: Expr) -> Expr:
 
 
 POSITIVE = m("exp", X)
+TWO_MORE = m("add", m("exp", Y), m("exp", leaf("z", 3, 4)))
 
 EXAMPLES: dict[str, Callable[[], Expr]] = {
     # canonicalise, structure
@@ -127,7 +128,14 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
     "log of part": lambda: m("log", Gather.of(soft(X), LABELS, 1)),
     "exp of log": lambda: m("exp", m("log", m("abs", X))),
     "variance": lambda: m("sub", mean_row(m("square", X)), m("square", mean_row(X))),
+    "sum of squared deviations": lambda: m(
+        "sub", row_sum(m("square", X)), m("mul", 0.25, m("square", row_sum(X)))),
+    "sum of squares minus n mean²": lambda: m(
+        "sub", row_sum(m("square", X)), m("mul", 4.0, m("square", mean_row(X)))),
     "norm": lambda: m("sqrt", row_sum(m("square", X))),
+    "logaddexp of more": lambda: m("log", m("add", POSITIVE, TWO_MORE)),
+    "log1p of exps": lambda: m("log1p", TWO_MORE),
+    "softmax of more": lambda: m("div", POSITIVE, m("add", TWO_MORE, POSITIVE)),
     "log of power": lambda: m("log", m("pow", m("softplus", X), 2.5)),
     "log of product": lambda: m("log", Reduce.of("prod", m("sigmoid", X), [1])),
     "softmax does not depend on its shift": lambda: m(

@@ -230,6 +230,7 @@ ALGEBRA = Table("canonicalise", [
     Rule("magnitude of exp", absolute(exp(x)), exp(x)),  # |exp x| -> exp x
     *[Rule(f"odd {f}", apply(f, -x), -apply(f, x)) for f in _ODD],  # sin(-x) -> -sin(x)
     *[Rule(f"even {f}", apply(f, -x), apply(f, x)) for f in _EVEN],  # cos(-x) -> cos(x)
+    *[Rule(f"even {f} of negative multiple", apply(f, c * x), apply(f, -c * x), negative) for f in _EVEN],  # cos(-2 x) -> cos(2 x)
     # spellings of one function
     Rule("log_sigmoid", apply("log_sigmoid", x), -softplus(-x)),  # log_sigmoid(x) -> -softplus(-x)
     Rule("reciprocal", apply("reciprocal", x), 1 / x),  # reciprocal(x) -> 1 / x

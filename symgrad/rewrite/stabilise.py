@@ -20,6 +20,7 @@ negative operand the right side is too, unless the rule says otherwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Iota, Map, Reduce, Reindex, SizeOf
@@ -55,7 +56,7 @@ from symgrad.rewrite.structure import aligned, count, places, spread_sum, summed
 from symgrad.sizes import Dim, product
 
 x, y, z, m, w = var("x"), var("y"), var("z"), var("m"), var("w")
-c, u = const("c"), scalar("u")
+c, u, v = const("c"), scalar("u"), scalar("v")
 LN2 = math.log(2)
 LARGEST = {"float32": 3e38, "float64": 1e308}
 
@@ -172,6 +173,100 @@ def variance(u: Expr, x: Expr, S: Expr) -> Expr:
     average = Map.of("mul", u, Contract.of(S.attrs[0], S.attrs[1], x))
     centred = Map.of("square", Map.of("sub", x, spread_sum(S)(average)))
     return Map.of("mul", u, Contract.of(S.attrs[0], S.attrs[1], centred))
+
+
+def squared_deviations(u: Expr, x: Expr, S: Expr) -> Expr:
+    """sum((x - mean)**2)."""
+    average = Map.of("mul", u, Contract.of(S.attrs[0], S.attrs[1], x))
+    centred = Map.of("square", Map.of("sub", x, spread_sum(S)(average)))
+    return Contract.of(S.attrs[0], S.attrs[1], centred)
+
+
+def is_count(v: Expr, S: Expr) -> bool:
+    """v is the number of elements that S sums."""
+    return v is SizeOf.of(product(tuple(count(S))), v.dtype)
+
+
+MOST_TERMS = 16  # of a sum written out
+
+
+def terms(e: Expr) -> list[Expr]:
+    """The terms of a sum written out, from left to right."""
+    found, stack = [], [e]
+    while stack:
+        e = stack.pop()
+        if tag(e) == "add":
+            stack += e.args[::-1]
+        else:
+            found.append(e)
+    return found
+
+
+def exponents(sum_of: Sequence[Expr]) -> list[Expr] | None:
+    """What is exponentiated in each term, log c for a constant c; None where a term is neither."""
+    if not 3 <= len(sum_of) <= MOST_TERMS:
+        return None
+    found = []
+    for t in sum_of:
+        if tag(t) == "exp":
+            found.append(t.args[0])
+        elif isinstance(t, Constant) and not t.shape and positive(t) and t.scalar:
+            found.append(Constant.of(math.log(t.scalar), t.dtype))
+        else:
+            return None
+    return found
+
+
+def shifted_terms(of: Sequence[Expr]) -> tuple[list[Expr], Expr]:
+    """The exponentials of the exponents minus the largest of them, and that."""
+    top = of[0]
+    for x in of[1:]:
+        top = Map.of("maximum", top, x)
+    top = Map.of("stop_gradient", top)
+    return [Map.of("exp", Map.of("sub", x, top)) for x in of], top
+
+
+def added(parts: Sequence[Expr]) -> Expr:
+    result = parts[0]
+    for x in parts[1:]:
+        result = Map.of("add", result, x)
+    return result
+
+
+def largest_at(found: Sequence[Expr]) -> bool:
+    """Shifted already: every exponent has one and the same maximum taken off."""
+    tops = [x.args[1] for x in found if tag(x) == "sub" and tag(x.args[1]) == "stop_gradient"]
+    return len(tops) == len(found)
+
+
+def log_of_exponentials(parts: Sequence[Expr]) -> Expr | None:
+    found = exponents(parts)
+    if found is None or largest_at(found):
+        return None
+    e, top = shifted_terms(found)
+    return Map.of("add", top, Map.of("log", added(e)))
+
+
+def log_of_terms(y: Expr, z: Expr) -> Expr | None:
+    """log(exp x + exp y + ...) -> m + log(exp(x - m) + exp(y - m) + ...)."""
+    return log_of_exponentials([*terms(y), *terms(z)])
+
+
+def log1p_of_terms(y: Expr, z: Expr) -> Expr | None:
+    """log(1 + exp x + exp y + ...), in the same way."""
+    return log_of_exponentials([Constant.of(1, y.dtype), *terms(y), *terms(z)])
+
+
+def softmax_of_terms(x: Expr, y: Expr, z: Expr) -> Expr | None:
+    """exp x / (exp x + exp y + ...) -> exp(x - m) / (exp(x - m) + exp(y - m) + ...)."""
+    found = exponents([*terms(y), *terms(z)])
+    if found is None or largest_at(found):
+        return None
+    at = [i for i, e in enumerate(found) if e is x]
+    if not at:
+        return None
+    e, _ = shifted_terms(found)
+    return Map.of("div", e[at[0]], added(e))
 
 
 LARGEST_NORM = 1024  # elements; a longer norm is not read twice to save it from overflow
@@ -335,12 +430,14 @@ TABLE = Table("stabilise", [
     Rule("sigmoid of exp", exp(x) / (1 + exp(x)), sigmoid(x)),  # exp x / (1 + exp x) -> sigmoid(x)
     Rule("slope of sigmoid", exp(x) / square(1 + exp(x)), sigmoid(x) * sigmoid(-x)),  # exp x / (1 + exp x)**2 -> s(x) s(-x)
     Rule("softmax of two", exp(x) / (exp(x) + exp(y)), sigmoid(x - y)),  # exp x / (exp x + exp y) -> sigmoid(x - y)
+    Rule("softmax of more", exp(x) / (y + z), softmax_of_terms, lambda y, z: "add" in (tag(y), tag(z))),  # exp x / (exp x + exp y + exp z) -> e_x / (e_x + e_y + e_z), shifted
     Rule("tanh of exp", expm1(x) / (1 + exp(x)), tanh(0.5 * x)),  # (exp 2x - 1) / (1 + exp 2x) -> tanh x
     Rule("tanh of expm1", expm1(x) / (2 + expm1(x)), tanh(0.5 * x)),  # expm1 2x / (2 + expm1 2x) -> tanh x
     Rule("sigmoid", y / (1 + exp(x)), y * sigmoid(-x), lambda y: tag(y) not in ("exp", "expm1")),  # 1 / (1 + exp(-x)) -> sigmoid(x)
     Rule("spread sigmoid", y / view(1 + exp(x)), y * view(sigmoid(-x))),
     Rule("sinh", exp(x) - exp(y), 2 * sinh(x), opposite),  # exp x - exp -x -> 2 sinh x
     Rule("cosh", exp(x) + exp(y), 2 * cosh(x), opposite),  # exp x + exp -x -> 2 cosh x
+    Rule("slope of sech", sinh(x) * ((y / cosh(x)) / cosh(x)), tanh(x) * (y / cosh(x))),  # sinh x (y / cosh x / cosh x) -> tanh x (y / cosh x)
     Rule("tanh", sinh(x) / cosh(x), tanh(x)),  # sinh x / cosh x -> tanh x
     Rule("exp over cosh", exp(x) / cosh(x), 2 * sigmoid(2 * x)),  # exp x / cosh x -> 2 sigmoid(2x)
     Rule("exp over cosh, negative", exp(-x) / cosh(x), 2 * sigmoid(-2 * x)),  # exp -x / cosh x -> 2 sigmoid(-2x)
@@ -352,6 +449,10 @@ TABLE = Table("stabilise", [
     Rule("log of 1 minus sigmoid", log1p(-sigmoid(x)), -softplus(x)),  # log(1 - s(x)) -> -softplus(x)
     Rule("softplus", log1p(exp(x)), softplus(x)),  # log(1 + exp x) -> softplus(x)
     Rule("logaddexp", log(exp(x) + exp(y)), apply("logaddexp", x, y)),  # log(exp x + exp y) -> logaddexp(x, y)
+    Rule("logaddexp of more", log(y + z), log_of_terms, lambda y, z: "add" in (tag(y), tag(z))),  # log(exp x + exp y + exp z) -> m + log(e_x + e_y + e_z)
+    Rule("log1p of exps", log1p(y + z), log1p_of_terms, lambda y, z: {tag(y), tag(z)} <= {"exp", "add"}),  # log(1 + exp x + exp y) -> m + log(e_0 + e_x + e_y)
+    Rule("log of multiple of 1 plus exp", log(c * (1 + exp(x))), log(c) + softplus(x), lambda c: positive(c)),  # log(c (1 + exp x)) -> log c + softplus(x)
+    Rule("log of multiple of two exps", log(c * (exp(x) + exp(y))), log(c) + apply("logaddexp", x, y), lambda c: positive(c)),
     Rule("log of cosh", log(cosh(x)), x + (-LN2 + softplus(-2 * x))),  # log(cosh x) -> x + softplus(-2x) - log 2
     Rule("log of scaled cosh", log(c * cosh(x)), log(c) + (x + (-LN2 + softplus(-2 * x)))),
     Rule("log of 1 plus tanh", log1p(tanh(x)), LN2 - softplus(-2 * x)),  # log(1 + tanh x) -> log 2 - softplus(-2x)
@@ -372,9 +473,14 @@ TABLE = Table("stabilise", [
     Rule("root minus 1", -1 + sqrt(1 + x), x / (1 + sqrt(1 + x))),  # sqrt(1 + x) - 1 -> x / (1 + sqrt(1 + x))
     Rule("variance", u * total(square(x)) - square(u * total(x)), lambda u, x, S: variance(u, x, S),
          lambda u, S: mean_factor(u, S)),  # E[x²] - E[x]² -> E[(x - E[x])²]
+    Rule("sum of squared deviations", total(square(x)) - u * square(total(x)),
+         lambda u, x, S: squared_deviations(u, x, S), lambda u, S: mean_factor(u, S)),  # sum(x²) - sum(x)²/n -> sum((x - mean)²)
+    Rule("sum of squares minus n mean²", total(square(x)) - v * square(u * total(x)),
+         lambda u, x, S: squared_deviations(u, x, S), lambda u, v, S: mean_factor(u, S) and is_count(v, S)),  # sum(x²) - n mean² -> sum((x - mean)²)
     # overflow of squares and products
     Rule("root of square", sqrt(square(x)), absolute(x)),  # sqrt(x**2) -> |x|
     Rule("hypot", sqrt(square(x) + square(y)), apply("hypot", x, y)),  # sqrt(x² + y²) -> hypot(x, y)
+    Rule("hypot of three", sqrt(square(x) + (square(y) + z)), apply("hypot", x, sqrt(square(y) + z)), lambda z: positive(z)),  # sqrt(x² + y² + z) -> hypot(x, sqrt(y² + z))
     Rule("norm", sqrt(total(square(x))), lambda x, S: scaled_norm(x, S), lambda S: short(S)),  # sqrt(sum x²) -> r sqrt(sum (x/r)²)
     Rule("direction", x / absolute(x), sign(x),
          exact=False, why="0 / 0 becomes 0"),  # x / |x| -> sign(x)

@@ -79,8 +79,27 @@ def lift_view(n: Expr) -> Expr | None:
     used = sorted({p for a in arrays for p in places(a)})
     if len(used) == n.ndim:
         flat = [_unspread(a) for a in n.args]
-        return Map.of(n.attrs[0], *flat) if any(f is not a for f, a in zip(flat, n.args)) else None
+        if any(f is not a for f, a in zip(flat, n.args)):
+            return Map.of(n.attrs[0], *flat)
+        return _lift_order(n, arrays)
     return _lift_partly(n, used)
+
+
+def _lift_order(n: Expr, arrays: Sequence[Expr]) -> Expr | None:
+    """One operand is in another order, the others are spread: put the result in that order."""
+    turned = [a for a in arrays if a.args[0].ndim == n.ndim]
+    if not turned or any(a.attrs != turned[0].attrs for a in turned):
+        return None
+    order = places(turned[0])  # axis of the operand -> axis of the result
+    shape = turned[0].args[0].shape
+    inner = []
+    for a in n.args:
+        if not a.shape or a.args[0].ndim == n.ndim:
+            inner.append(a.args[0] if a.shape else a)
+            continue
+        inner.append(_view_into(a.args[0], [order.index(p) for p in places(a)], shape))
+    made = Map.of(n.attrs[0], *inner)
+    return Contract.of([order], range(n.ndim), made)
 
 
 def _lift_partly(n: Expr, used: Sequence[int]) -> Expr:
