@@ -68,7 +68,9 @@ SG = SimpleNamespace(
     tril=sg.tril,
 )
 TORCH = SimpleNamespace(
-    **{k: getattr(torch, k) for k in "exp log sqrt sin cos tanh where maximum einsum outer".split()},
+    **{
+        k: getattr(torch, k) for k in "exp log sqrt sin cos tanh where maximum einsum outer".split()
+    },
     **{k: getattr(F, k) for k in "relu sigmoid softplus silu elu selu gelu leaky_relu".split()},
     abs=torch.abs,
     hard_sigmoid=F.hardsigmoid,
@@ -137,9 +139,7 @@ def mlp(widths: list[int], act: str, head: str = "ce") -> Net:
     return Net(loss, params, {"x": ("n", widths[0]), "t": ("n", widths[-1])})
 
 
-for _act in (
-    "relu tanh sigmoid softplus silu elu selu gelu leaky_relu hard_sigmoid sin cos".split()
-):
+for _act in "relu tanh sigmoid softplus silu elu selu gelu leaky_relu hard_sigmoid sin cos".split():
     NETS[f"activation {_act}"] = mlp([9, 15, 5], _act)
 for _widths in (
     [1, 1], [1, 2, 3], [3, 1, 2], [2, 33, 2], [7, 17, 31, 9], [15, 100, 5], [33, 257, 3],

@@ -119,8 +119,7 @@ def test_gradients_of_algebra(name: str) -> None:
     direction = [np.random.default_rng(2).normal(size=np.shape(v)) for v in values]
     h = 1e-6
     up, down = (
-        (truth(*(v + s * h * d for v, d in zip(values, direction))) * weight).sum()
-        for s in (1, -1)
+        (truth(*(v + s * h * d for v, d in zip(values, direction))) * weight).sum() for s in (1, -1)
     )
     along = sum((g * d).sum() for g, d in zip(f(*values), direction))
     close(along, (up - down) / (2 * h), 1e-6)
