@@ -15,17 +15,18 @@ from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, 
 from codegen.target import Target
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
-from symgrad.schedule import groups as fusing
+from symgrad.schedule import kept
 from symgrad.schedule.converts import write_convert
 from symgrad.schedule.equal import fingerprint
 from symgrad.schedule.groups import Fusion, Group
 from symgrad.schedule.layout import Layout, lane_layout, row_major
 from symgrad.schedule.nests import Nest
 from symgrad.schedule.primitive import primitive
-from symgrad.schedule.products import Product, Tiling, tiling
+from symgrad.schedule.products import Product
 from symgrad.schedule.random import RNG
 from symgrad.schedule.rows import layouts, row_axes, row_size
 from symgrad.schedule.symbols import Symbols, elements
+from symgrad.schedule.tiling import Tiling, tiling
 from symgrad.schedule.writer import Memory, Writer
 
 Place = tuple[str, Layout]
@@ -159,7 +160,7 @@ class _Builder:
         held = {
             n: self.layouts[n]
             for n in self.layouts
-            if n in self.fusion.named or fusing.is_leaf_in_memory(n)
+            if n in self.fusion.named or kept.is_leaf_in_memory(n)
         }
         for group in list(self.fusion.groups):
             if group.kind != "product":
@@ -256,7 +257,7 @@ class _Builder:
             same = fusion.needs(m).get(p)
             if same is False or (same is True and m.shape != p.shape):
                 return False
-            if same is True and not fusing.is_elementwise(m):
+            if same is True and not kept.is_elementwise(m):
                 return False
         return not any(
             other is not group and other.before & group.bit for other in fusion.readers_of(p)

@@ -18,7 +18,8 @@ from typing import Mapping, Sequence
 from codegen.loops import Accumulate, Const, Declare, Get, Poly, Value
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
-from symgrad.schedule.groups import Fusion, Group, reduced_axes, space_of, summed_rows
+from symgrad.schedule.groups import Fusion, Group
+from symgrad.schedule.kept import reduced_axes, space_of, summed_rows
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import live_lanes
 from symgrad.schedule.writer import At, Memory, Writer, loops_in_order

@@ -1,198 +1,40 @@
-"""Contractions by register tiles: which index runs in lanes, which in registers, in what order.
+"""Writing a contraction by register tiles, with its elementwise epilogue.
 
-In: a Contract of two operands with a common summed index. Out: the body of one kernel.
+In: a Contract, its `Tiling`, what follows it elementwise and where results go. Out: the body of
+one kernel:
 
-    rows in lanes      y[r,o] = sum_k w[k,o] x[r,k]      broadcast w, vector x     (I outputs x J blocks)
-                       d[r,k] = sum_o w[k,o] g[r,o]      broadcast w, vector g
-    outputs in lanes   v[k,o] = sum_r x[r,k] g[r,o]      broadcast x, vector g transposed
-    rows summed        v[k,o] with few o                 vector x, vector g, lanes added at the end
-    batch in lanes     s[b,i,j] = sum_k q[b,i,k] p[b,j,k]  vector q, vector p
-
-`Tiling` is the choice; `write` turns it into loops. Tile sizes follow from the number of vector
-registers: I*J accumulators, J vectors and a broadcast must fit.
+    for every part of I, for every part of J:
+        acc[i, j] = 0
+        for k: acc[i, j] += scalar[i, k] * vector[k, j]        all i, j in registers
+        epilogue and stores
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Callable, Iterator, Mapping
 
-from codegen.loops import (
-    ITEMSIZE,
-    Accumulate,
-    Const,
-    Declare,
-    Get,
-    Index,
-    Load,
-    Op,
-    Poly,
-    Store,
-    Value,
-)
+from codegen.loops import Accumulate, Const, Declare, Get, Index, Load, Op, Poly, Store, Value
 from symgrad.node import Contract, Expr
-from symgrad.schedule.layout import Layout, lane_layout
-from symgrad.schedule.symbols import Symbols, elements, live_lanes
+from symgrad.schedule.layout import Layout
+from symgrad.schedule.symbols import Symbols, live_lanes
+from symgrad.schedule.tiling import (
+    ACCUMULATORS,
+    FAR,
+    Part,
+    Tiling,
+    base_axes,
+    bytes_of,
+    even_split,
+    split,
+    unroll,
+)
 from symgrad.schedule.writer import At, Memory, Writer
-from symgrad.sizes import Size, maximum
+from symgrad.sizes import maximum
 
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
 Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
-FEW = 8  # outputs in lanes below which rows are summed across lanes instead
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a product is computed. Labels are those of the Contract."""
-
-    lane: int  # the index that runs in lanes
-    scalar: int  # operand read first: broadcast unless it has the lane index too
-    vector: int  # operand read as vectors
-    across: bool  # the lane index is summed: lanes are added at the end
-    rows: int | None  # the index over I (of the scalar operand)
-    cols: int | None  # the index over J when J does not run over blocks of lanes
-    convert: tuple[Expr, Layout] | None  # what must first be copied into another layout
-
-
-def base_axes(labels: Sequence[int], arg: Expr) -> tuple[Expr, dict[int, int]]:
-    """The node below transposing views, and the axis of it that each label runs along."""
-    axes = {label: i for i, label in enumerate(labels)}
-    while isinstance(arg, Contract) and len(arg.args) == 1 and not arg.summed:
-        inner = dict(zip(arg.ins[0], range(arg.args[0].ndim)))
-        axes = {label: inner[arg.out[i]] for label, i in axes.items() if arg.out[i] in inner}
-        arg = arg.args[0]
-    return arg, axes
-
-
-def tiling(n: Contract, layouts: Mapping[Expr, Layout]) -> Tiling:
-    """The choice for a product, given the layout of everything that lies in memory."""
-    out_layout = layouts[n]
-    axis = out_layout.lane if out_layout.lane is not None else n.ndim - 1
-    lane = n.out[axis]
-    if out_layout.lane is None:
-        across = _summed_lanes(n, lane, layouts)
-        if across is not None:
-            return across
-    holders = [i for i, labels in enumerate(n.ins) if lane in labels]
-    vector = holders[-1] if len(holders) == 1 else 1
-    scalar = 1 - vector
-    convert = _misplaced(n, vector, lane, layouts)
-    if convert is None and len(holders) == 2:
-        convert = _misplaced(n, scalar, lane, layouts)
-    extents = n.extents
-    rows = _largest([k for k in n.ins[scalar] if k in n.out and k not in n.ins[vector]], extents)
-    free = [k for k in n.ins[vector] if k in n.out and k not in n.ins[scalar] and k != lane]
-    cols = _largest(free, extents) if len(holders) == 2 else None
-    return Tiling(lane, scalar, vector, False, rows, cols, convert)
-
-
-def _largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
-    return max(labels, key=lambda k: maximum(extents[k]), default=None)
-
-
-def _in_lanes(
-    arg: Expr, axes: Mapping[int, int], lane: int, layouts: Mapping[Expr, Layout]
-) -> bool:
-    layout = layouts.get(arg)
-    return layout is not None and lane in axes and layout.lane == axes[lane]
-
-
-def _summed_lanes(n: Contract, lane: int, layouts: Mapping[Expr, Layout]) -> Tiling | None:
-    """Rows in lanes, added at the end: for results with few outputs."""
-    extents = n.extents
-    if maximum(extents[lane]) >= FEW:
-        return None
-    bases = [base_axes(labels, a) for labels, a in zip(n.ins, n.args)]
-    for k in n.summed:
-        if all(_in_lanes(arg, axes, k, layouts) for arg, axes in bases):
-            vector = 1 if lane in n.ins[1] else 0
-            free = [x for x in n.ins[1 - vector] if x in n.out and x not in n.ins[vector]]
-            return Tiling(k, 1 - vector, vector, True, _largest(free, extents), lane, None)
-    return None
-
-
-def _misplaced(
-    n: Contract, operand: int, lane: int, layouts: Mapping[Expr, Layout]
-) -> tuple[Expr, Layout] | None:
-    """The copy that an operand needs before it can be read as vectors along `lane`."""
-    arg, axes = base_axes(n.ins[operand], n.args[operand])
-    layout = layouts.get(arg)
-    if layout is None or lane not in axes:  # a view that is no transposition
-        arg = n.args[operand]
-        return arg, lane_layout(arg.ndim, n.ins[operand].index(lane))
-    if layout.lane == axes[lane]:
-        return None
-    if layout.lane is None and layout.order and layout.order[-1] == axes[lane]:
-        return None
-    return arg, lane_layout(arg.ndim, axes[lane])
-
-
-# -- sizes of tiles --------------------------------------------------------------------------------
-
-ACCUMULATORS = {32: {1: 16, 2: 13, 3: 8, 4: 6}, 16: {1: 8, 2: 6, 3: 4, 4: 3}}
-SHORT = 512  # an index up to which tiles are of equal width if they can be
-
-
-def split(n: int, most: int) -> list[tuple[int, int, int]]:
-    """n in near-equal parts of at most `most`: (start, part, how many of it)."""
-    parts = -(-n // most)
-    small, more = divmod(n, parts)
-    result = []
-    if more:
-        result.append((0, small + 1, more))
-    if parts > more:
-        result.append((more * (small + 1), small, parts - more))
-    return result
-
-
-def even_split(n: int, most: int) -> list[tuple[int, int, int]]:
-    """`split`, but in equal parts where an index is short: one tile's code instead of two, which
-    is worth more there than the widest tile."""
-    if n <= SHORT:
-        for width in range(most, most // 2, -1):
-            if n % width == 0:
-                return [(0, width, n // width)]
-    return split(n, most)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of an index: `count` tiles from `start`, each `width` wide.
-
-    `inside` tiles make a panel when there is more than one: two loops, so that the place in the
-    panel stays a polynomial.
-    """
-
-    start: Poly
-    width: int
-    count: Poly
-    live: Poly | None = None
-    inside: int = 1
-
-    @contextmanager
-    def open(self, w: Writer) -> Iterator[Poly]:
-        """The loop over panels (or over tiles that make none): the start of each."""
-        with w.loop("t", self.count) as v:
-            yield self.start + v * (self.width * self.inside)
-
-    @contextmanager
-    def within(self, w: Writer, start: Poly) -> Iterator[Poly]:
-        """The loop over the tiles of a panel: the start of each."""
-        with w.loop("h", self.inside) as h:
-            yield start + h * self.width
-
-
-FAR = 8 << 20  # bytes of the last cache that one operand may fill
-
-
-def bytes_of(e: Expr) -> int:
-    """Memory of an expression at the planned maximum, padding aside."""
-    return elements(e.shape) * ITEMSIZE[e.dtype]
-
-
-def _unroll(size: Size) -> int:
-    return min(2, size) if isinstance(size, int) else 2
 
 
 @dataclass
@@ -404,7 +246,7 @@ class Product:
         self._finish(acc, shape, at)
 
     def _sum(self, acc: str, shape: tuple[int, int], at: Where) -> None:
-        """The loops over summed indices; an index that lies in lanes of an operand is cut in two."""
+        """The loops over summed indices; one that lies in lanes of an operand is cut in two."""
         labels = list(self.n.summed)
         cut = [k for k in labels if self._cut(k)]
         labels.sort(key=lambda k: k in cut)
@@ -415,7 +257,7 @@ class Product:
                 return
             k, size = rest[0], self.extents[rest[0]]
             if k not in cut:
-                with self.w.loop("k", self.s.poly(size), _unroll(size)) as v:
+                with self.w.loop("k", self.s.poly(size), unroll(size)) as v:
                     nest(rest[1:], {**where, k: v})
                 return
             full = self.s.full_blocks(size)
@@ -480,7 +322,7 @@ class Product:
             w.live = None
 
     def _live(self, where: dict[int, Poly]) -> Value | None:
-        """Where lanes of the last block are idle, plain operands of the epilogue end before them."""
+        """Where lanes of the last block are idle: plain operands of the epilogue end before."""
         size = self.extents[self.tile.lane]
         if self.tile.across or not self._padded() or live_lanes(self.s, size, Poly()) is None:
             return None
