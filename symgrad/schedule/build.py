@@ -20,16 +20,32 @@ from symgrad.schedule.converts import write_convert
 from symgrad.schedule.equal import fingerprint
 from symgrad.schedule.groups import Fusion, Group
 from symgrad.schedule.layout import Layout, lane_layout, row_major
-from symgrad.schedule.nests import Nest
+from symgrad.schedule.nests import (
+    Nest,
+    write_cumulate,
+    write_plain,
+    write_reduce,
+    write_scalar,
+    write_scatter,
+)
 from symgrad.schedule.primitive import primitive
 from symgrad.schedule.products import Product
 from symgrad.schedule.random import RNG
+from symgrad.schedule.rowpass import write_rows
 from symgrad.schedule.rows import layouts, row_axes, row_size
 from symgrad.schedule.symbols import Symbols, elements
 from symgrad.schedule.tiling import Tiling, tiling
 from symgrad.schedule.writer import Memory, Writer
 
 Place = tuple[str, Layout]
+NESTS = {
+    "rows": write_rows,
+    "reduce": write_reduce,
+    "plain": write_plain,
+    "scalar": write_scalar,
+    "cumulate": write_cumulate,
+    "scatter": write_scatter,
+}
 
 
 @dataclass(frozen=True)
@@ -349,7 +365,8 @@ class _Builder:
             return w
         if group.kind == "product":
             return self._product(group)
-        return Nest(self.fusion, self.memory, self.lane_axes, self.stored).write(group)
+        nest = Nest(self.fusion, self.memory, self.lane_axes, self.stored)
+        return NESTS[group.kind](nest, group)
 
     def _product(self, group: Group) -> Writer:
         n, choice = group.nodes[0], self.tilings[group]

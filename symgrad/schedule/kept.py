@@ -76,6 +76,10 @@ def is_product(n: Expr) -> bool:
     )
 
 
+def is_reduction(n: Expr) -> bool:
+    return isinstance(n, Reduce) or (isinstance(n, Contract) and bool(n.summed))
+
+
 def space_of(n: Expr) -> tuple[object, ...]:
     """The sizes of the loops that compute a node, reduced axes included."""
     if isinstance(n, Contract) and n.summed:

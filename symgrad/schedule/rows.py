@@ -110,8 +110,9 @@ def layouts(
     for p, new in updates.items():
         if p in parent and lane_axes[new] is None and new.shape == p.shape and p.shape:
             parent[root(p)] = root(new)
-    wanted = _panels(nodes, lane_axes)
-    wanted.update(fixed)
+    wanted: dict[Expr, Layout] = dict(_panels(nodes, lane_axes))
+    for p, layout in fixed.items():
+        wanted[p] = layout
     chosen: dict[Expr, Layout] = {}
     for n in sorted(wanted, key=lambda n: n not in fixed):
         chosen.setdefault(root(n), wanted[n])
