@@ -52,15 +52,12 @@ class Transposes(Statements):
 
     def _shared_tile(self, s: Transpose, rows: Reg | int, cols: Reg | int) -> None:
         """A call of the function for such tiles; strides and partial counts are its arguments."""
-        counts = [
-            Poly.of(self.lanes) if count == self.lanes else Poly.of(name)
-            for name, count in (("rows", rows), ("cols", cols))
-        ]
-        names = ["to", "apart", *(str(p) for p in counts if p.constant is None)]
+        tall = Poly.of(self.lanes if rows == self.lanes else "rows")
+        wide = Poly.of(self.lanes if cols == self.lanes else "cols")
+        names = ["to", "apart", *sorted(wide.names), *sorted(tall.names)]
         pad = s.pad if "rows" in names else "none"  # of idle rows
-        tile = Transpose(
-            "dst", Poly(), Poly.of("to"), "src", Poly(), Poly.of("apart"), *counts, pad, s.dtype
-        )
+        to, apart = Poly.of("to"), Poly.of("apart")
+        tile = Transpose("dst", Poly(), to, "src", Poly(), apart, tall, wide, pad, s.dtype)
         function = ".".join(["tile", s.dtype, pad, *names[2:]])
         self.declare_tile(function, tile, names)
         given = {"to": s.dst_stride, "apart": s.src_stride, "rows": s.rows, "cols": s.cols}

@@ -29,8 +29,20 @@ the access is `full`, which promises that the memory behind idle lanes exists an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Mapping, Union
+import dataclasses
+import functools
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Mapping, Union
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+
+    def dataclass(frozen: bool = True, eq: bool = True, **options: Any) -> Any:
+        """Frozen to type checkers only: at run time that would take half of a start to make these
+        classes, and make every one of thousands of nodes take four times as long."""
+        return functools.partial(dataclasses.dataclass, eq=eq, unsafe_hash=eq, **options)
+
 
 # -- integer polynomials -------------------------------------------------------------------------
 
@@ -53,11 +65,19 @@ class Poly:
 
     @staticmethod
     def _from(terms: Mapping[Monomial, int]) -> Poly:
-        return Poly(tuple(sorted((m, c) for m, c in terms.items() if c)))
+        found = [(m, c) for m, c in terms.items() if c]
+        if len(found) > 1:
+            found.sort()
+        return Poly(tuple(found))
 
     def __add__(self, other: PolyLike) -> Poly:
+        other = Poly.of(other)
+        if not other.terms:
+            return self
+        if not self.terms:
+            return other
         total = dict(self.terms)
-        for m, c in Poly.of(other).terms:
+        for m, c in other.terms:
             total[m] = total.get(m, 0) + c
         return Poly._from(total)
 
@@ -73,9 +93,14 @@ class Poly:
         return Poly.of(other) + -self
 
     def __mul__(self, other: PolyLike) -> Poly:
+        if isinstance(other, int):
+            if other == 1:
+                return self
+            return Poly(tuple((m, c * other) for m, c in self.terms)) if other else Poly()
         total: dict[Monomial, int] = {}
+        factors = Poly.of(other).terms
         for m, c in self.terms:
-            for n, d in Poly.of(other).terms:
+            for n, d in factors:
                 key = tuple(sorted(m + n))
                 total[key] = total.get(key, 0) + c * d
         return Poly._from(total)
