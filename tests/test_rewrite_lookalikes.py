@@ -42,16 +42,22 @@ FORMULAS: dict[str, Callable[[], Expr]] = {
     "softmax by the columns' sums": lambda: sg.exp(X) / across(sg.sum, sg.exp(X), 1),
     "softmax by the rows' sums": lambda: sg.exp(X) / across(sg.sum, sg.exp(X), 0),
     "softmax by another's sums": lambda: sg.exp(X) / sg.sum(sg.exp(Y), axis=1, keepdims=True),
-    "shifted by the columns' maxima": lambda: sg.exp(X - across(sg.max, X, 1))
-    / sg.sum(sg.exp(X - across(sg.max, X, 1)), axis=1, keepdims=True),
+    "shifted by the columns' maxima": lambda: (
+        sg.exp(X - across(sg.max, X, 1))
+        / sg.sum(sg.exp(X - across(sg.max, X, 1)), axis=1, keepdims=True)
+    ),
     "log-softmax by the columns": lambda: X - sg.log(across(sg.sum, sg.exp(X), 1)),
     "exp of log-softmax by the columns": lambda: sg.exp(X - sg.log(across(sg.sum, sg.exp(X), 1))),
-    "logsumexp with another maximum": lambda: sg.max(Y, axis=1)
-    + sg.log(sg.sum(sg.exp(X - sg.max(Y, axis=1, keepdims=True)), axis=1)),
-    "logsumexp shifted by the columns": lambda: sg.max(X, axis=1)
-    + sg.log(sg.sum(sg.exp(X - across(sg.max, X, 1)), axis=1)),
-    "log-softmax with another maximum": lambda: (X - sg.max(Y, axis=1, keepdims=True))
-    - sg.log(sg.sum(sg.exp(X - sg.max(Y, axis=1, keepdims=True)), axis=1, keepdims=True)),
+    "logsumexp with another maximum": lambda: (
+        sg.max(Y, axis=1) + sg.log(sg.sum(sg.exp(X - sg.max(Y, axis=1, keepdims=True)), axis=1))
+    ),
+    "logsumexp shifted by the columns": lambda: (
+        sg.max(X, axis=1) + sg.log(sg.sum(sg.exp(X - across(sg.max, X, 1)), axis=1))
+    ),
+    "log-softmax with another maximum": lambda: (
+        (X - sg.max(Y, axis=1, keepdims=True))
+        - sg.log(sg.sum(sg.exp(X - sg.max(Y, axis=1, keepdims=True)), axis=1, keepdims=True))
+    ),
     "exp of a difference with another's sum": lambda: sg.exp(
         X - sg.log(sg.sum(sg.exp(Y), axis=1, keepdims=True))
     ),
@@ -61,24 +67,32 @@ FORMULAS: dict[str, Callable[[], Expr]] = {
     "log of weights by the columns' sums": lambda: sg.log(
         sg.sum(sg.sigmoid(Y) * (sg.exp(X) / across(sg.sum, sg.exp(X), 1)), axis=1)
     ),
-    "exp times a quotient by the columns": lambda: sg.exp(X)
-    * across(lambda e, axis: C / sg.sum(e, axis=axis), sg.exp(X), 1),
+    "exp times a quotient by the columns": lambda: (
+        sg.exp(X) * across(lambda e, axis: C / sg.sum(e, axis=axis), sg.exp(X), 1)
+    ),
     "a product over the columns' sums": lambda: (sg.exp(X) * Y) / across(sg.sum, sg.exp(X), 1),
     "one-hot columns": lambda: sg.sum(one_hot(), axis=0),
     "twice one-hot": lambda: sg.sum(2 * one_hot(), axis=1),
     "sum of equal numbers": lambda: sg.sum(sg.cast(sg.equal(X, X[::-1]), "float64"), axis=1),
     "deviations from the columns' means": lambda: sg.sum(X - across(sg.mean, X, 1), axis=1),
-    "deviations from another's mean": lambda: sg.sum(
-        X - sg.mean(Y, axis=1, keepdims=True), axis=1
-    ),
+    "deviations from another's mean": lambda: sg.sum(X - sg.mean(Y, axis=1, keepdims=True), axis=1),
     "deviations from half the mean": lambda: sg.sum(
         X - 0.5 * sg.mean(X, axis=1, keepdims=True), axis=1
     ),
-    "variance with another's mean": lambda: sg.mean(X * X, axis=1)
-    - sg.square(sg.mean(Y, axis=1)),
+    "variance with another's mean": lambda: sg.mean(X * X, axis=1) - sg.square(sg.mean(Y, axis=1)),
     "variance with a sum": lambda: sg.mean(X * X, axis=1) - sg.square(sg.sum(X, axis=1)),
-    "variance with the columns' means": lambda: sg.mean(X * X, axis=1)
-    - sg.square(sg.mean(X, axis=0)),
+    "variance with the columns' means": lambda: (
+        sg.mean(X * X, axis=1) - sg.square(sg.mean(X, axis=0))
+    ),
+    "variance with half the weights": lambda: (
+        0.5 * sg.sum(X * X, axis=1) - sg.square(0.5 * sg.sum(X, axis=1))
+    ),
+    "squares minus half a square": lambda: (
+        sg.sum(X * X, axis=1) - 0.5 * sg.square(sg.sum(X, axis=1))
+    ),
+    "squares minus another mean": lambda: (
+        sg.sum(X * X, axis=1) - N * sg.square(0.5 * sg.sum(X, axis=1))
+    ),
     "sigmoid with two exponents": lambda: sg.exp(X) / (1 + sg.exp(Y)),
     "tanh with two exponents": lambda: (sg.exp(X) - sg.exp(-Y)) / (sg.exp(X) + sg.exp(-X)),
     "nearly sinh": lambda: sg.exp(X) - sg.exp(-2 * X),
