@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from symgrad.errors import DTypeError, ShapeError
+from symgrad.leaves import check_shape as checked_shape
 from symgrad.node import OPERATORS, Contract, Expr, Gather, Iota, Reindex, Reshape, SizeOf
-from symgrad.node import _check_shape as checked_shape
 from symgrad.ops import core
 from symgrad.scalar import sp
 from symgrad.sizes import Dim, Size, product, show
