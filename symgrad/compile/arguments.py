@@ -24,13 +24,25 @@ from symgrad.sizes import value as size_now
 Array = np.ndarray[Any, Any]
 
 
+class located:  # noqa: N801 - used as a function
+    """Errors inside that quote no line end with the user's own: that of the call."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        if isinstance(error, InputError) and "\n  at " not in str(error):
+            raise InputError(f"{error}{source.quote(source.here())}") from None
+
+
 def bind(
     inputs: Sequence[Expr], args: Sequence[Any], named: Mapping[str, Any]
 ) -> tuple[list[Array], dict[str, int]]:
     """Checked arrays in the order of the inputs, and the run-time sizes."""
-    values = match(inputs, args, named)
-    arrays = [convert(leaf, value) for leaf, value in zip(inputs, values)]
-    return arrays, measure(inputs, arrays)
+    with located():
+        values = match(inputs, args, named)
+        arrays = [convert(leaf, value) for leaf, value in zip(inputs, values)]
+        return arrays, measure(inputs, arrays)
 
 
 def match(inputs: Sequence[Expr], args: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:

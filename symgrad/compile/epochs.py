@@ -52,7 +52,8 @@ def run(
     progress: bool,
     callback: Callable[[int, float], Any] | None,
 ) -> list[float]:
-    checked = check(step._leaves, data, batch_size)
+    with arguments.located():
+        checked = check(step._leaves, data, batch_size)
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
         raise InputError(f"epochs must be a non-negative int, got {epochs!r}")
     domains = step._pipeline.domains

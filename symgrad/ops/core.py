@@ -20,7 +20,7 @@ import numpy as np
 
 from symgrad import dtypes, source
 from symgrad.errors import DTypeError, ShapeError
-from symgrad.node import Constant, Contract, Expr, Map, Reshape, SizeOf
+from symgrad.node import Constant, Contract, Expr, Input, Map, Parameter, Reshape, SizeOf
 from symgrad.scalar import OPS, is_sympy
 from symgrad.sizes import Dim, Shape, Size, show
 
@@ -28,6 +28,12 @@ from symgrad.sizes import Dim, Shape, Size, show
 def here() -> str:
     """The user's line, as the end of a message."""
     return source.quote(source.here())
+
+
+def called(*operands: Expr) -> str:
+    """The names of the operands that have one, for a message: ` (input 'x', parameter 'w')`."""
+    found = [f"{e.kind} {e.name!r}" for e in operands if isinstance(e, (Input, Parameter))]
+    return f" ({', '.join(found)})" if found else ""
 
 
 # -- numbers and dtypes --------------------------------------------------------------------------
@@ -171,8 +177,8 @@ def axes_of(op: str, axis: Any, x: Expr) -> tuple[int, ...]:
     return axes
 
 
-def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
-    """NumPy's rule: aligned at the end, 1 fits everything."""
+def broadcast_shapes(op: str, *shapes: Shape, operands: Sequence[Expr] = ()) -> Shape:
+    """NumPy's rule: aligned at the end, 1 fits everything. `operands` are named in the error."""
     ndim = max(map(len, shapes), default=0)
     result: list[Size] = [1] * ndim
     for shape in shapes:
@@ -183,6 +189,7 @@ def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
                 listed = " and ".join(show(s) for s in shapes)
                 raise ShapeError(
                     f"{op}: shapes {listed} do not fit, sizes {result[i]} and {size} differ"
+                    + called(*operands)
                     + here()
                 )
     return tuple(result)
@@ -201,7 +208,7 @@ def broadcast(x: Expr, shape: Shape) -> Expr:
 
 def together(op: str, values: Sequence[Expr]) -> list[Expr]:
     """Operands of one shape, as Map takes them: what has one element stays 0-d."""
-    shape = broadcast_shapes(op, *(v.shape for v in values))
+    shape = broadcast_shapes(op, *(v.shape for v in values), operands=values)
     result = []
     for v in values:
         if v.shape != shape and all(s == 1 for s in v.shape):

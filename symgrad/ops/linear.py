@@ -82,10 +82,10 @@ def matmul(a: Any, b: Any) -> Expr:
     if inner[0] != inner[1]:
         raise ShapeError(
             f"matmul: inner sizes {inner[0]} and {inner[1]} differ, shapes {show(a.shape)} and "
-            f"{show(b.shape)}" + core.here()
+            f"{show(b.shape)}" + core.called(a, b) + core.here()
         )
     batch = max(a.ndim, b.ndim, 2) - 2
-    core.broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
+    core.broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2], operands=(a, b))
     names = [f"batch{i}" for i in range(batch)]
     left = ["row", "inner"] if a.ndim > 1 else ["inner"]
     right = ["inner", "column"] if b.ndim > 1 else ["inner"]
@@ -191,7 +191,7 @@ def dot(a: Any, b: Any) -> Expr:
         if a.shape[-1] != inner:
             raise ShapeError(
                 f"dot: inner sizes {a.shape[-1]} and {inner} differ, shapes {show(a.shape)} and "
-                f"{show(b.shape)}" + core.here()
+                f"{show(b.shape)}" + core.called(a, b) + core.here()
             )
     return tensordot(a, b, ([a.ndim - 1], [max(b.ndim - 2, 0)]))
 
