@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from symgrad import dtypes, source
-from symgrad.errors import ShapeError
+from symgrad.errors import DTypeError, ShapeError
 from symgrad.expr import Expr, intern, make
 from symgrad.sizes import Dim, Shape, Size, show
 
@@ -87,6 +87,11 @@ class Parameter(_Named):
             raise ShapeError(
                 f"{cls.kind} {name!r} of shape {show(shape)}: init has shape "
                 f"{show(np.shape(init))}" + source.quote(source.here())
+            )
+        if init is not None and not callable(init) and np.asarray(init).dtype.kind not in "biuf":
+            raise DTypeError(
+                f"{cls.kind} {name!r}: init must be numbers or a rule of sg.init, got {init!r}"
+                + source.quote(source.here())
             )
         node: Parameter = make(cls, (), (name,), shape, dtype)
         node._name, node.order = name, next(_serial)
