@@ -70,7 +70,7 @@ class Generator:
         return y
 
     def weight(self, shape: tuple[int, ...]) -> Expr:
-        w = Parameter(f"w{len(self.parameters)}", shape, dtype=self.dtype)
+        w = Parameter(f"w{len(self.env)}", shape, dtype=self.dtype)
         self.env[w] = self.rng.standard_normal(shape) / max([1, *shape[:1]]) ** 0.5
         self.parameters.append(w)
         return w
@@ -490,6 +490,10 @@ class Wide(Generator):
             new = self.grow(self.pool)
             if new.ndim <= 4 and sizes_of(new) < 40_000:
                 self.pool.append(new)
+        return self.finished()
+
+    def finished(self) -> Case:
+        """Outputs, gradients and updates of what has grown."""
         last = self.pool[-3:]
         loss = sum((ops.mean(ops.square(ops.tanh(v))) for v in last), ops.cast(0.0, self.dtype))
         floats = [x for x in self.inputs if x.dtype == self.dtype][:2]
@@ -505,8 +509,43 @@ class Wide(Generator):
         return Case(self.seed, self.inputs, outputs, updates, self.env, self.dims, rewritten)
 
 
-WIDE_FROM = 10_000  # the first seed of the wider graphs
+class Large(Wide):
+    """Networks of sizes at which tiles, panels and fused updates are many: dense layers, mostly."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.actual = int(self.pick((1, 3, 16, 64, 100, 128, 130)))
+        dynamic = self.rng.random() < 0.6
+        self.rows = sizes.dim("batch", 130) if dynamic else self.actual
+        self.dims = {"batch": self.actual} if dynamic else {}
+
+    def grow(self, pool: list[Expr]) -> Expr:
+        x = self.pick(pool[-2:])
+        choices = [self.smooth, self.binary, self.linear, self.linear, self.linear]
+        if x.ndim == 2:
+            choices += [self.softmax, self.normalised, self.scaled, self.picked, self.square_of]
+        return self.pick(choices)(x)
+
+    def linear(self, x: Expr) -> Expr:
+        if x.ndim != 2 or not isinstance(x.shape[-1], int):
+            return ops.tanh(x)
+        out = int(self.pick((1, 3, 7, 10, 31, 64, 100, 128, 200, 257, 300, 513)))
+        return x @ self.weight((x.shape[-1], out)) + self.weight((out,))
+
+    def case(self) -> Case:
+        width = int(self.pick((1, 5, 20, 64, 100, 257, 513, 784)))
+        self.pool = [self.leaf((self.rows, width))]
+        for _ in range(int(self.rng.integers(2, 6))):
+            new = self.grow(self.pool)
+            if sizes_of(new) < 100_000:
+                self.pool.append(new)
+        return self.finished()
+
+
+WIDE_FROM, LARGE_FROM = 10_000, 20_000  # the first seeds of the other generators
 
 
 def case_of(seed: int) -> Case:
+    if seed >= LARGE_FROM:
+        return Large(seed).case()
     return (Generator if seed < WIDE_FROM else Wide)(seed).case()

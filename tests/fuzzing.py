@@ -24,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).parent / "codegen"), str(Path(__file__).paren
 from fuzz_graphs import Case, case_of
 from harness import run as run_native
 
+import symgrad as sg
 from codegen import interpret as loop_interpreter
 from codegen import memory
 from codegen.target import Target
@@ -37,11 +38,11 @@ SEED, STEP = 0x1_2345_6789, 3  # of random numbers
 # -- the four ways ---------------------------------------------------------------------------------
 
 
-def expected(case: Case) -> dict[str, np.ndarray]:
+def expected(case: Case, step: int = STEP) -> dict[str, np.ndarray]:
     """What the graph interpreter says, for outputs and updated parameters."""
     names = [*case.outputs, *(p.name for p in case.updates)]
     values = evaluate(
-        [*case.outputs.values(), *case.updates.values()], case.env, case.dims, SEED, STEP
+        [*case.outputs.values(), *case.updates.values()], case.env, case.dims, SEED, step
     )
     return dict(zip(names, values))
 
@@ -136,17 +137,34 @@ def check_case(
             compare(case, wanted, results(case, planned, held), name)
 
 
+def check_compiled(seed: int, target: str | None = None) -> None:
+    """One random graph as a user runs it: `sg.function` with a state, called by position."""
+    case = case_of(seed)
+    wanted = expected(case, step=0)
+    f = sg.function(case.inputs, case.outputs, case.updates, seed=SEED, target=target)
+    for name in f.state:
+        leaf = next(e for e in case.env if e.name == name)
+        f.state[name] = case.env[leaf].astype(leaf.dtype)
+    got = f(*(case.env[x].astype(x.dtype) for x in case.inputs))
+    found = {**got, **{p.name: f.state[p] for p in case.updates}}
+    compare(case, wanted, {name: np.asarray(a) for name, a in found.items()}, "compiled")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-loops", action="store_true", help="skip the loop interpreter")
+    parser.add_argument("--compiled", action="store_true", help="through sg.function only")
     parser.add_argument("--targets", nargs="*", default=["native"])
     args = parser.parse_args()
     failed = []
     for seed in range(args.seed, args.seed + args.count):
         try:
-            check(seed, args.targets, not args.no_loops)
+            if args.compiled:
+                check_compiled(seed)
+            else:
+                check(seed, args.targets, not args.no_loops)
         except Exception as error:  # noqa: BLE001 - every kind of failure is a finding
             failed.append(seed)
             last = traceback.extract_tb(error.__traceback__)[-1]
