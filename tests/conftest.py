@@ -1,16 +1,21 @@
 """Golden files: text that a stage prints, kept in tests/golden and compared.
 
-    pytest --update-golden        writes what is printed now; read the difference before a commit
+`pytest --update-golden` writes what is printed now; read the difference before a commit.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# Processes that tests start use this checkout too, installed or not.
+_paths = [str(GOLDEN.parent.parent), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(p for p in _paths if p)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -361,7 +361,7 @@ def contrastive(f: Any, v: Values) -> Any:
 def flow(f: Any, v: Values) -> Any:
     h = v["x"]
     total = 0.0
-    for i in range(2):
+    for _ in range(2):
         s = f.tanh(h[:, :2] @ v["w"][:2, 2:] + v["b"][2:])
         h = f.concat([h[:, 2:] * f.exp(s) + h[:, :2] @ v["w"][:2, 2:], h[:, :2]])
         total = total + f.sum(s)

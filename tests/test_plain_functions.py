@@ -65,7 +65,8 @@ ALGEBRA: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]
         lambda a: ((a[:, None] - a[None]) ** 2).sum(-1), (A,)),
     "scalars": (lambda a, b: a * b + a / b - a**2, lambda a, b: a * b + a / b - a**2,
                 (np.float64(2.5), np.float64(-0.5))),
-    "scalar and matrix": (lambda a, s: a * s + s / a, lambda a, s: a * s + s / a, (np.float64(2), S)),
+    "scalar and matrix": (lambda a, s: a * s + s / a, lambda a, s: a * s + s / a,
+                          (np.float64(2), S)),
     "flip, stride, roll": (
         lambda t: t[:, ::-1, ::2] + sg.flip(t, axis=3)[:, :, 1::2],
         lambda t: t[:, ::-1, ::2] + t[..., ::-1][:, :, 1::2], (T,)),

@@ -139,7 +139,7 @@ def leaf(node: Expr) -> Piece:
         return Piece(r"\left(0, 1, \dots\right)")
     if isinstance(node, Random):
         law = {"uniform": "U", "normal": "N", "bits": "B"}[node.law]
-        return Piece(rf"\mathcal{{{law}}}_{{{node.label[len(node.law):]}}}")
+        return Piece(rf"\mathcal{{{law}}}_{{{node.label[len(node.law) :]}}}")
     return Piece(symbol(node.name, node.ndim))
 
 

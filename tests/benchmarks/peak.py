@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import time
 
+import numpy as np
+
 from codegen.assemble import assemble
 from codegen.emit import emit
 from codegen.load import load
@@ -32,8 +34,6 @@ from codegen.loops import (
 from codegen.loops import Op as LoopOp
 from codegen.memory import plan
 from codegen.target import Target
-
-import numpy as np
 
 TURNS, CHAINS = 200_000, 24
 

@@ -6,8 +6,8 @@
     python tests/benchmarks/run.py --batches          every batch size of the mlp_mnist network
     python tests/benchmarks/run.py --start            compile times, cold and cached starts
 
-Contenders take turns within one process pinned to one core; each figure is a median. Before anything
-is timed, the losses of the first steps must agree.
+Contenders take turns within one process pinned to one core; each figure is a median. Before
+anything is timed, the losses of the first steps must agree.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def agree(steps: dict[str, Step], count: int = 3) -> None:
                 raise SystemExit(f"losses differ: symgrad {ours}, {name} {theirs}")
 
 
-def alternate(steps: dict[str, Callable[[], object]], seconds: float, turns: int) -> dict[str, float]:
+def alternate(
+    steps: dict[str, Callable[[], object]], seconds: float, turns: int
+) -> dict[str, float]:
     """Median seconds per call of each, taking turns."""
     counts = {}
     for name, step in steps.items():
@@ -101,10 +103,14 @@ def show(seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument("--smoke", action="store_true", help="a quick pass over everything")
-    parser.add_argument("--batches", action="store_true", help="batch sizes 1..130, one step for all")
+    parser.add_argument(
+        "--batches", action="store_true", help="batch sizes 1..130, one step for all"
+    )
     parser.add_argument("--start", action="store_true", help="compile times and starts")
     parser.add_argument("--peers", nargs="*", help="only these peers")
     args = parser.parse_args()
