@@ -393,15 +393,18 @@ def toposort(outputs: Iterable[Expr]) -> list[Expr]:
     order: list[Expr] = []
     done: set[int] = set()
     for root in outputs:
-        stack: list[tuple[Expr, int]] = [(root, 0)]
+        stack = [root]
         while stack:
-            node, position = stack.pop()
+            node = stack[-1]
             if id(node) in done:
+                stack.pop()
                 continue
-            if position < len(node.args):
-                stack.append((node, position + 1))
-                stack.append((node.args[position], 0))
+            below = [a for a in node.args if id(a) not in done]
+            if below:
+                below.reverse()
+                stack += below
             else:
+                stack.pop()
                 done.add(id(node))
                 order.append(node)
     return order
