@@ -118,7 +118,7 @@ def _misplaced(
 # -- sizes of tiles --------------------------------------------------------------------------------
 
 ACCUMULATORS = {32: {1: 16, 2: 13, 3: 8, 4: 6}, 16: {1: 8, 2: 6, 3: 4, 4: 3}}
-SHORT = 512  # an index up to which tiles are of equal width if they can be
+SHORT = 1000  # an index up to which tiles are of equal width if they can be
 
 
 def split(n: int, most: int) -> list[tuple[int, int, int]]:
