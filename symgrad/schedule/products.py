@@ -33,6 +33,7 @@ from symgrad.schedule.tiling import (
 from symgrad.schedule.writer import At, Memory, Writer
 from symgrad.sizes import maximum
 
+FEW_ROWS = 3  # live rows of a last block up to which they are computed one by one
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
 Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
 
@@ -84,6 +85,10 @@ class Product:
         """All tiles. Parts of the scalar operand outside: the vector operand then streams past
         tiles that stay in the first cache, the fastest order measured while it fits in the last.
         The tiles of one panel are innermost: the second reads its vectors from the near cache."""
+        if self._few() is not None:
+            self._few_rows(index)
+            if self._col_blocks().constant == 0:
+                return
         if self._rows_outside():
             for rows in self._row_parts():
                 with rows.open(self.w) as panel:
@@ -116,6 +121,9 @@ class Product:
         if t.cols is not None:
             return self.s.poly(self.extents[t.cols])
         size = self.extents[t.lane]
+        few = self._few()
+        if few is not None:
+            return few[0]
         return self.s.blocks(size) if self._padded() else self.s.full_blocks(size)
 
     def _padded(self) -> bool:
@@ -194,6 +202,55 @@ class Product:
             yield Part(Poly(), width, Poly.of(whole), None, self.lanes // width)
         for start, part, count in split(rest, most) if rest else []:
             yield Part(Poly.of(whole * self.lanes + start), part, Poly.of(count))
+
+    # -- few rows -------------------------------------------------------------------------------
+    def _few(self) -> tuple[Poly, Poly] | None:
+        """A last block with few live rows would waste the other lanes: its rows are computed with
+        outputs in lanes instead, reading the same panels. Blocks before it, and whether there is
+        such a block; None where the weights do not lie in panels over the outputs."""
+        t = self.tile
+        if t.across or t.cols is not None or t.rows is None or not self._padded():
+            return None
+        arg, axes = self._base(t.scalar)
+        layout, outputs = self.w.layout(arg), self.extents[t.rows]
+        if layout is None or layout.lane is None or layout.lane != axes.get(t.rows):
+            return None
+        if not isinstance(outputs, int) or outputs < self.lanes:
+            return None
+        most = min(FEW_ROWS, self.lanes // 4)
+        if not most:
+            return None
+        main, few = self.s.few(self.extents[t.lane], most)
+        return (main, few) if few.constant != 0 else None
+
+    def _few_rows(self, index: dict[int, Poly]) -> None:
+        """One row after the other, several panels of outputs side by side."""
+        t, w, found = self.tile, self.w, self._few()
+        assert found is not None and t.rows is not None
+        main, few = found
+        whole, rest = divmod(maximum(self.extents[t.rows]), self.lanes)
+        width = max(d for d in range(1, 9) if whole % d == 0)
+        with w.loop("f", few), w.loop("r", self.s.rest(self.extents[t.lane])) as r:
+            row = main * self.lanes + r
+            with w.loop("t", whole // width) as panels:
+                self._few_tile(index, row, panels * width, width, None)
+            if rest:
+                self._few_tile(index, row, Poly.of(whole), 1, Poly.of(rest))
+
+    def _few_tile(
+        self, index: dict[int, Poly], row: Poly, panel: Poly, width: int, live: Poly | None
+    ) -> None:
+        w, t = self.w, self.tile
+        with w.vector(live) as lane:
+            acc = w.fresh("acc")
+            w.body.append(Declare(acc, self.n.dtype, Const(0.0, self.n.dtype), (1, width)))
+
+            def at(i: Poly, j: Poly) -> dict[int, Poly]:
+                assert t.rows is not None
+                return {**index, t.lane: row, t.rows: (panel + j) * self.lanes + lane}
+
+            self._sum(acc, (1, width), at)
+            self._finish(acc, (1, width), at, few=True)
 
     # -- one tile -------------------------------------------------------------------------------
     def _tile(self, index: dict[int, Poly], rows: Part, i0: Poly, cols: Part, j0: Poly) -> None:
@@ -294,7 +351,7 @@ class Product:
     def _unrolled(self, stem: str, extent: int) -> AbstractContextManager[Poly]:
         return self.w.loop(stem, extent, unroll=extent)
 
-    def _finish(self, acc: str, shape: tuple[int, int], at: Where) -> None:
+    def _finish(self, acc: str, shape: tuple[int, int], at: Where, few: bool = False) -> None:
         """The epilogue and the stores."""
         direct = self.cost <= LIGHT or not self.epilogue
         w = self.w
@@ -311,7 +368,7 @@ class Product:
                 value = self._parked(i * shape[1] + j)
             if self.epilogue:
                 value = w.let(value, "v")
-                w.live = self._live(where)
+                w.live = None if few else self._live(where)
             w.bind(self.n, index, value)
             for node in self.epilogue:
                 w.bind(node, index, w.let(w.compute(node, index), "e"))

@@ -65,6 +65,17 @@ class Symbols:
         """1 when the last block is not full."""
         return self.derived("ceildiv", self.rest(size), self.lanes, f"{_name(size)}.tail")
 
+    def few(self, size: Size, most: int) -> tuple[Poly, Poly]:
+        """Blocks to compute as such, and 1 when up to `most` rows remain behind them, else 0."""
+        name = _name(size)
+        main = self.derived(
+            "div", self.poly(size) + (self.lanes - most - 1), self.lanes, f"{name}.main"
+        )
+        few = self.derived("div", self.blocks(size) - main, 1, f"{name}.few")
+        if few.constant is None:
+            self.largest[f"{name}.few"] = 1
+        return main, few
+
     def groups(self, blocks: Poly, by: int) -> tuple[Poly, Poly]:
         """Blocks in groups of `by`: how many groups, how many blocks remain."""
         name = str(blocks)
