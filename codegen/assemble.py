@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from codegen.target import Target
 
 _machines: dict[tuple[Target, int], Any] = {}  # kept: an object file refers to its machine
 _ready: set[str] = set()
+_options = Lock()  # options of LLVM are of the process
 
 
 def assemble(text: str, target: Target, opt: int = 2) -> bytes:
@@ -48,11 +50,12 @@ def _addresses_as_written() -> Iterator[None]:
     the process, so it is set back: others may compile there too."""
     from llvmlite import binding
 
-    binding.set_option("codegen", "-disable-lsr=true")
-    try:
-        yield
-    finally:
-        binding.set_option("codegen", "-disable-lsr=false")
+    with _options:
+        binding.set_option("codegen", "-disable-lsr=true")
+        try:
+            yield
+        finally:
+            binding.set_option("codegen", "-disable-lsr=false")
 
 
 def _parse(text: str, target: Target, machine: Any) -> Any:

@@ -51,14 +51,15 @@ class Transposes(Statements):
     # -- in blocks of 128 bits, as the hardware shuffles
 
     def _shared_tile(self, s: Transpose, rows: Reg | int, cols: Reg | int) -> None:
-        """A call of the function for such tiles; strides and partial counts are its arguments."""
-        tall = Poly.of(self.lanes if rows == self.lanes else "rows")
-        wide = Poly.of(self.lanes if cols == self.lanes else "cols")
-        names = ["to", "apart", *sorted(wide.names), *sorted(tall.names)]
-        pad = s.pad if "rows" in names else "none"  # of idle rows
+        """A call of the function for such tiles, whole or partial ones; strides, and the counts of
+        partial ones, are its arguments."""
+        whole = rows == self.lanes and cols == self.lanes
+        names = ["to", "apart"] if whole else ["to", "apart", "rows", "cols"]
+        tall, wide = (Poly.of(self.lanes if whole else n) for n in ("rows", "cols"))
+        pad = "none" if whole else s.pad if rows != self.lanes else "zero"  # of idle rows
         to, apart = Poly.of("to"), Poly.of("apart")
         tile = Transpose("dst", Poly(), to, "src", Poly(), apart, tall, wide, pad, s.dtype)
-        function = ".".join(["tile", s.dtype, pad, *names[2:]])
+        function = ".".join(["tile", s.dtype, *([] if whole else ["partial", pad])])
         self.declare_tile(function, tile, names)
         given = {"to": s.dst_stride, "apart": s.src_stride, "rows": s.rows, "cols": s.cols}
         corners = [self._corner(s.dst, s.dst_index), self._corner(s.src, s.src_index)]
