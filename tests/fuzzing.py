@@ -59,7 +59,8 @@ def buffers(case: Case, planned: Schedule) -> dict[str, np.ndarray]:
         flat = case.env[leaf].astype(leaf.dtype).reshape(-1)
         held[name][: flat.size] = flat
     for p, (name, layout) in planned.states.items():
-        held[name][:] = layout.pack(case.env[p].astype(p.dtype), lanes).reshape(-1)
+        packed = layout.pack(case.env[p].astype(p.dtype), lanes).reshape(-1)
+        held[name][: packed.size] = packed
     if planned.rng is not None:
         words = np.array([SEED & 0xFFFFFFFF, SEED >> 32, STEP, 0], np.uint32)
         held[planned.rng][:] = words.view(np.int32)
@@ -76,7 +77,8 @@ def results(case: Case, planned: Schedule, held: dict[str, np.ndarray]) -> dict[
         found[name] = held[planned.outputs[name]][: int(np.prod(shape))].reshape(shape)
     for p in case.updates:
         name, layout = planned.states[p]
-        found[p.name] = layout.unpack(held[name], p.shape, planned.program.lanes)
+        held_by_it = held[name][: layout.elements(p.shape, planned.program.lanes)]
+        found[p.name] = layout.unpack(held_by_it, p.shape, planned.program.lanes)
     return found
 
 

@@ -11,16 +11,17 @@ import traceback
 from collections.abc import Sequence
 
 import pytest
-from fuzz_graphs import LARGE_FROM, WIDE_FROM
+from fuzz_graphs import LARGE_FROM, ODD_FROM, WIDE_FROM
 from fuzzing import check, check_compiled
 from harness import targets
 
-COUNT = int(os.environ.get("SYMGRAD_FUZZ", "60"))
+COUNT = int(os.environ.get("SYMGRAD_FUZZ", "45"))
 CHUNK = 15
 
 # Seeds that once showed a fault.
 DENSE = [1, 17, 19, 20, 33, 95, 146, 168, 284, 317, 348, 467, 768, 1514, 1742]
-WIDE = [10000, 10198, 10686, 10893]
+WIDE = [10000, 10198, 10686, 10893, 14328]
+ODD = [30003, 30020, 30066, 30113]
 
 
 def chunks(first: int, count: int) -> list[range]:
@@ -54,24 +55,29 @@ def test_everything_else(seeds: range) -> None:
     check_all(seeds)
 
 
+@pytest.mark.parametrize("seeds", chunks(ODD_FROM, COUNT // 2), ids=name)
+def test_what_is_rare(seeds: range) -> None:
+    check_all(seeds)
+
+
 @pytest.mark.parametrize("seeds", chunks(LARGE_FROM, COUNT // 3), ids=name)
 def test_large_sizes(seeds: range) -> None:
     check_all(seeds, loops=False)  # the loop interpreter would take minutes
 
 
-@pytest.mark.parametrize("first", [600, WIDE_FROM + 600, LARGE_FROM + 600])
+@pytest.mark.parametrize("first", [600, WIDE_FROM + 600, LARGE_FROM + 600, ODD_FROM + 600])
 def test_through_the_compiler(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYMGRAD_CACHE", "off")
     for seed in range(first, first + CHUNK):
         check_compiled(seed)
 
 
-@pytest.mark.parametrize("seed", DENSE + WIDE)
+@pytest.mark.parametrize("seed", DENSE + WIDE + ODD)
 def test_what_failed_once(seed: int) -> None:
     check(seed)
 
 
 @pytest.mark.parametrize("target", targets()[1:])
-@pytest.mark.parametrize("first", [300, WIDE_FROM + 300, LARGE_FROM + 300])
+@pytest.mark.parametrize("first", [300, WIDE_FROM + 300, LARGE_FROM + 300, ODD_FROM + 300])
 def test_narrower_vectors(target: str, first: int) -> None:
     check_all(range(first, first + 8), [target], loops=False)

@@ -53,7 +53,7 @@ from symgrad.rewrite.patterns import (
     view,
 )
 from symgrad.rewrite.structure import aligned, count, places, spread_sum, summed_axes
-from symgrad.sizes import Dim, product
+from symgrad.sizes import Dim, single
 
 x, y, z, m, w = var("x"), var("y"), var("z"), var("m"), var("w")
 c, u, v = const("c"), scalar("u"), scalar("v")
@@ -105,7 +105,7 @@ def shifted(z: Expr, S: Expr) -> bool:
 
 
 def unshifted(z: Expr, S: Expr) -> bool:
-    return not shifted(z, S)
+    return not shifted(z, S) and 0 not in count(S)
 
 
 def shift(z: Expr, S: Expr) -> tuple[Expr, Expr]:
@@ -154,7 +154,9 @@ def log_softmax_behind(z: Expr, S: Expr, B: Expr | None) -> Expr | None:
 
 def mean_factor(u: Expr, S: Expr) -> bool:
     """u is 1 over the number of elements that S sums."""
-    size = product(tuple(count(S)))
+    size = single(tuple(count(S)))
+    if size is None:
+        return False
     if isinstance(size, Dim):
         return (
             isinstance(u, Map)
@@ -184,7 +186,8 @@ def squared_deviations(u: Expr, x: Expr, S: Expr) -> Expr:
 
 def is_count(v: Expr, S: Expr) -> bool:
     """v is the number of elements that S sums."""
-    return v is SizeOf.of(product(tuple(count(S))), v.dtype)
+    size = single(tuple(count(S)))
+    return size is not None and v is SizeOf.of(size, v.dtype)
 
 
 MOST_TERMS = 16  # of a sum written out
@@ -273,7 +276,7 @@ LARGEST_NORM = 1024  # elements; a longer norm is not read twice to save it from
 
 
 def short(S: Expr) -> bool:
-    size = product(tuple(count(S)))
+    size = single(tuple(count(S)))
     return isinstance(size, int) and 1 < size <= LARGEST_NORM and dtypes.is_float(S.dtype)
 
 

@@ -109,7 +109,7 @@ def divide(poly: Poly, by: int, bounds: dict[str, int]) -> tuple[Poly, Poly] | N
 
     Terms whose coefficient is a multiple of `by` make the quotient; the others must stay below it.
     """
-    if by == 1:
+    if by <= 1:  # of an empty axis there is no index at all
         return poly, Poly()
     quotient, rest = [], []
     for monomial, coefficient in poly.terms:

@@ -201,7 +201,9 @@ class Writer:
         total = within
         for axis, stride in zip(layout.order, strides):
             total = total + (block if axis == layout.lane else at[axis]) * stride * self.lanes
-        return total, self.lane is not None and within == Poly.of(self.lane)
+        # a diagonal runs along two axes: idle lanes then have no memory along the other one
+        beside = any(self._varies(at[a]) for a in layout.order if a != layout.lane)
+        return total, self.lane is not None and within == Poly.of(self.lane) and not beside
 
     def _divmod(self, poly: Poly, by: int) -> tuple[Poly, Poly]:
         found = divide(poly, by, self.bounds)
@@ -379,20 +381,35 @@ class Writer:
         return Op("where", (condition, inner, Const(n.fill, n.dtype)), n.dtype)
 
     def unravel(self, n: Reshape, at: At) -> At:
-        """The index of a reshape's operand."""
+        """The index of a reshape's operand. Leading axes that both have keep their index, so that
+        a row stays the row it is; what is behind them goes through its place in memory."""
         arg = n.args[0]
-        extents = [self.symbols.poly(s) for s in n.shape]
-        linear = Poly()
-        for i, stride in zip(at, self.symbols.strides(extents)):
-            linear = linear + i * stride
         index: list[Poly] = []
-        for size in reversed(arg.shape[1:]):
+        i = 0
+        while len(index) < arg.ndim:
+            size = arg.shape[len(index)]
+            if size == 1:
+                index.append(Poly())
+            elif i < n.ndim and n.shape[i] == 1:
+                i += 1
+            elif i < n.ndim and n.shape[i] == size:
+                index.append(at[i])
+                i += 1
+            else:
+                break
+        rest = arg.shape[len(index) :]
+        linear = Poly()
+        strides = self.symbols.strides([self.symbols.poly(s) for s in n.shape[i:]])
+        for k, stride in zip(at[i:], strides):
+            linear = linear + k * stride
+        behind: list[Poly] = []
+        for size in reversed(rest[1:]):
             if isinstance(size, int):
                 linear, inner = self._divmod(linear, size)
             else:
                 linear, inner = self._divmod_size(linear, self.symbols.poly(size))
-            index.append(inner)
-        return (*([linear] if arg.ndim else []), *reversed(index))
+            behind.append(inner)
+        return (*index, *([linear] if rest else []), *reversed(behind))
 
     def _divmod_size(self, poly: Poly, by: Poly) -> tuple[Poly, Poly]:
         number, divisor = Index(poly, "int64"), Index(by, "int64")
