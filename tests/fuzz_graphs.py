@@ -661,8 +661,8 @@ class Odd(Wide):
         width = int(self.pick(WIDTHS))
         self.pool = [self.leaf((self.rows, width))]
         others: list[tuple[sizes.Size, ...]] = [
-            (self.rows, self.time, 3), (self.rows, self.time), (self.time, 4), (4, 4), (0, 3), (2, 0),
-            (self.time,), (3,),
+            (self.rows, self.time, 3), (self.rows, self.time), (self.time, 4), (4, 4), (0, 3),
+            (2, 0), (self.time,), (3,),
         ]  # fmt: skip
         for _ in range(2):
             self.pool.append(self.leaf(self.pick(others)))
