@@ -111,6 +111,12 @@ def product(shape: Shape) -> Size:
     return result
 
 
+def single(shape: Shape) -> Size | None:
+    """The number of elements as a size; None where two run-time dimensions take part."""
+    several = sum(isinstance(size, Dim) for size in shape) > 1
+    return None if several else product(shape)
+
+
 def show(shape: Shape) -> str:
     """A shape as text, `(batch, 784)`."""
     inner = ", ".join(str(s) for s in shape)

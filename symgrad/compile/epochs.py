@@ -56,8 +56,7 @@ def run(
         checked = check(step._leaves, data, batch_size)
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
         raise InputError(f"epochs must be a non-negative int, got {epochs!r}")
-    domains = step._pipeline.domains
-    arguments.check_domains(domains, checked.leaves, checked.arrays, {})
+    _check_domains(step._pipeline.domains, checked, shuffle)
     losses: list[float] = []
     with _bar(progress, epochs) as advance:
         for epoch in range(epochs):
@@ -147,6 +146,23 @@ def _samples(leaf: Expr, array: Array) -> int:
             f"data: {leaf.name!r} has {show(leaf.shape)}: run needs one row for every sample"
         )
     return int(array.shape[0])
+
+
+def _check_domains(domains: Mapping[Expr, Any], data: Data, shuffle: bool) -> None:
+    """Labels and indices of all samples; those of rows of the batch, batch by batch."""
+    fixed = {leaf: d for leaf, d in domains.items() if not isinstance(d[1], Dim)}
+    arguments.check_domains(fixed, data.leaves, data.arrays, {})
+    moving = {leaf: d for leaf, d in domains.items() if leaf not in fixed}
+    if not moving or data.size is None:
+        return
+    bounds = data.bounds()
+    smallest = bounds[-1][1] - bounds[-1][0]
+    for first, last in bounds:
+        batch = [a[first:last] if cut else a for a, cut in zip(data.arrays, data.cut)]
+        sizes = arguments.measure(data.leaves, batch)
+        if shuffle:  # any sample may come into the last batch
+            sizes[data.size] = smallest
+        arguments.check_domains(moving, data.leaves, batch, sizes)
 
 
 def _check_batch(leaves: Sequence[Expr], cut: Sequence[bool], batch: int, rows: int) -> None:

@@ -20,7 +20,7 @@ from symgrad.errors import ShapeError
 from symgrad.node import OPERATORS, Constant, Contract, Expr, Reduce, Reshape
 from symgrad.ops import core
 from symgrad.scalar import sp
-from symgrad.sizes import Dim, Size, product, show
+from symgrad.sizes import Dim, product, show, single
 
 
 def _kept(result: Expr, x: Expr, axes: tuple[int, ...], keepdims: bool) -> Expr:
@@ -54,8 +54,18 @@ def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Expr:  # noqa: A001
     return _kept(_total(x, axes), x, axes, keepdims)
 
 
-def _count(x: Expr, axes: tuple[int, ...]) -> Size:
-    return product(tuple(x.shape[i] for i in axes))
+def _count(x: Expr, axes: tuple[int, ...]) -> Any:
+    """The number of elements along the axes: a size, or an expression where sizes of several
+    run-time axes are multiplied."""
+    sizes = tuple(x.shape[i] for i in axes)
+    count = single(sizes)
+    if count is not None:
+        return count
+    count = product(tuple(s for s in sizes if isinstance(s, int)))
+    for size in sizes:
+        if isinstance(size, Dim):
+            count = core.cast(size, x.dtype) * count
+    return count
 
 
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Expr:
@@ -71,7 +81,7 @@ def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Expr:
 def _mean(x: Expr, axes: tuple[int, ...], less: float) -> Expr:
     """sum / (size - less)."""
     size, total = _count(x, axes), _total(x, axes)
-    if isinstance(size, Dim):
+    if not isinstance(size, int):
         number = core.cast(size, x.dtype)
         return total * (1 / (number - less if less else number))
     left = builtins.max(size - less, 0)
