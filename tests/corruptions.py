@@ -76,25 +76,9 @@ def walk(name: str) -> None:
 
 # Seeds of tests/test_fuzz.py that together have what can go wrong in a schedule.
 SEEDS = (
-    1,
-    17,
-    20,
-    33,
-    168,
-    10198,
-    284,
-    1514,
-    32,
-    40,
-    25,
-    348,
-    10003,
-    10020,
-    10029,
-    65,
-    10686,
-    10893,
-)
+    1, 17, 20, 33, 168, 10198, 284, 1514, 32, 40, 25, 348, 10003, 10020, 10029, 65, 10686, 10893,
+    14328, 30066,
+)  # fmt: skip
 
 
 def graphs() -> None:
@@ -241,7 +225,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("the rest of a tiling lost", edit(f"{SCHEDULE}:split", "if parts > more:", "if not more:"), of(graphs)),
     ("sums across lanes without a mask", edit(f"{SCHEDULE}:Product._tile_across", "live = live_lanes(self.s, size, b)", "live = None"), of(graphs)),
     ("the end of a panel not multiplied", edit(f"{SCHEDULE}:Product._sum", "if remainder.constant != 0:", "if False:"), of(graphs)),
-    ("the epilogue reads behind the end", edit(f"{SCHEDULE}:Product._finish", "w.live = self._live(where)", "w.live = None"), of(graphs)),
+    ("the epilogue reads behind the end", edit(f"{SCHEDULE}:Product._live", "if self.tile.across or", "if True or"), of(graphs)),
     ("the result stored without its epilogue", edit(f"{SCHEDULE}:Product._finish", 'w.bind(node, index, w.let(w.compute(node, index), "e"))', "w.bind(node, index, value)"), of(graphs)),
     ("tiles converted with the wrong stride", edit(f"{SCHEDULE}:_rows_to_lanes", "b * lanes * features + j", "b * lanes * features"), of(graphs)),
     ("tiles converted to the wrong block", edit(f"{SCHEDULE}:_lanes_to_rows", "b * w.lanes * features + j", "b * features + j"), of(graphs)),
@@ -263,7 +247,10 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("kernels equal but for a constant", edit(f"{SCHEDULE}:fingerprint", 'text = f"{v.number!r}:{v.dtype}"', 'text = f"{v.dtype}"'), of(test_schedule_cases.test_kernels_that_differ_in_one_thing, "constants")),
     ("fills not taken at the border", edit(f"{SCHEDULE}:Writer._reindexed", "if not n.inside(axis):", "if False:"), of(graphs)),
     ("strided views without their gaps", edit(f"{SCHEDULE}:Writer._reindexed", "if divisor != 1:", "if False:"), of(graphs)),
-    ("reshapes in the wrong order", edit(f"{SCHEDULE}:Writer.unravel", "*reversed(index)", "*index"), of(graphs)),
+    ("reshapes in the wrong order", edit(f"{SCHEDULE}:Writer.unravel", "*([linear] if rest else []), *reversed(behind)", "*reversed(behind), *([linear] if rest else [])"), of(graphs)),
+    ("few last rows taken for the first", edit(f"{SCHEDULE}:Product._few_rows", "row = main * self.lanes + r", "row = r"), of(graphs)),
+    ("leading axes taken for others", edit(f"{SCHEDULE}:Writer.unravel", "index.append(at[i])", "index.append(at[-1])"), of(graphs)),
+    ("diagonals read where there is nothing", edit(f"{SCHEDULE}:Writer.address", "and not beside", ""), of(graphs)),
     ("a picked index off by one", edit(f"{SCHEDULE}:Writer.gather_index", 'Op("sub", (Index(size, "int64"), Const(1, "int64")), "int64")', 'Op("sub", (Index(size, "int64"), Const(2, "int64")), "int64")'), of(graphs)),
     ("every random node the same numbers", edit(f"{SCHEDULE}:draw", "n.stream", "0"), of(graphs)),
     ("random numbers of the wrong element", edit(f"{SCHEDULE}:Writer._random", "linear + i * stride", "linear + i"), of(graphs)),
