@@ -1,7 +1,8 @@
 """Random graphs agree between graph interpreter, loop interpreter and native code.
 
-What runs by default is a sample. `SYMGRAD_FUZZ=2000 pytest tests/test_fuzz.py` runs that many
-graphs of each generator, `python tests/fuzzing.py 1 --seed N` one of them again.
+What runs by default is a sample. `SYMGRAD_FUZZ=2000 pytest tests/test_fuzz.py` runs 2,000 graphs of
+each of the first two generators of tests/fuzz_graphs.py, and fewer of the slower ones;
+`python tests/fuzzing.py 1 --seed N` runs one graph again.
 """
 
 from __future__ import annotations
