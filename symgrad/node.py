@@ -40,7 +40,7 @@ from symgrad.leaves import (
     State,
     check_shape,
 )
-from symgrad.sizes import Dim, Shape, Size, product, show
+from symgrad.sizes import Dim, Shape, Size, amount, count, show
 
 __all__ = [
     "AUTOMATIC", "OPERATORS", "AxisMap", "Constant", "Contract", "Custom", "Expr", "Gather",
@@ -286,10 +286,10 @@ class Reshape(Expr):
     @classmethod
     def of(cls, arg: Expr, shape: Any) -> Expr:
         shape = check_shape("reshape", shape)
-        if product(shape) != product(arg.shape):
+        if count(shape) != count(arg.shape):
             raise ShapeError(
-                f"reshape: {show(arg.shape)} has {product(arg.shape)} elements, "
-                f"{show(shape)} has {product(shape)}" + source.quote(source.here())
+                f"reshape: {show(arg.shape)} has {amount(arg.shape)} elements, "
+                f"{show(shape)} has {amount(shape)}" + source.quote(source.here())
             )
         if isinstance(arg, Reshape):
             arg = arg.args[0]

@@ -111,6 +111,24 @@ def product(shape: Shape) -> Size:
     return result
 
 
+def count(shape: Shape) -> tuple[int, tuple[str, ...]]:
+    """The number of elements of any shape, to compare: a factor, and the run-time sizes in it."""
+    factor = 1
+    names: list[str] = []
+    for size in shape:
+        if isinstance(size, Dim):
+            factor, names = factor * size.factor, [*names, size.name]
+        else:
+            factor *= size
+    return factor, tuple(sorted(names)) if factor else ()
+
+
+def amount(shape: Shape) -> str:
+    """The number of elements as text."""
+    factor, names = count(shape)
+    return "*".join([*names, *([str(factor)] if factor != 1 or not names else [])])
+
+
 def single(shape: Shape) -> Size | None:
     """The number of elements as a size; None where two run-time dimensions take part."""
     several = sum(isinstance(size, Dim) for size in shape) > 1

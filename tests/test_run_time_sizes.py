@@ -160,3 +160,61 @@ def test_second_derivatives_of_a_network() -> None:
             lambda w, ta=ta: torch.softmax(ta @ w, 1), at[0]
         )
         close(found[4], shares)
+
+
+def test_transformer_block_of_any_batch_and_any_length() -> None:
+    x = sg.input("x", (N, M, 8), dtype=D)
+    attend = sg.nn.MultiHeadAttention(8, 2, name="a", dtype=D)
+    norm = sg.nn.LayerNorm(8, name="ln", dtype=D)
+    up, down = sg.nn.Linear(8, 16, name="up", dtype=D), sg.nn.Linear(16, 8, name="down", dtype=D)
+    h = x + attend(norm(x))
+    h = h + down(sg.nn.gelu(up(norm(h))))
+    step = sg.train_step((h * h).mean(), sg.optim.SGD(0.1))
+    values = {k: leaf(step.state[k]) for k in step.state if k != "sgd.lr"}
+    F = torch.nn.functional
+
+    def linear(name: str, v: Any) -> Any:
+        return v @ values[f"{name}.weight"] + values[f"{name}.bias"]
+
+    def normal(v: Any) -> Any:
+        return F.layer_norm(v, (8,), values["ln.weight"], values["ln.bias"])
+
+    for a, b in ((3, 5), (20, 12), (1, 1)):
+        t = torch.tensor(RNG.normal(size=(a, b, 8)))
+        q, k, v = (
+            linear(f"a.{part}", normal(t)).reshape(a, b, 2, 4).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        mixed = torch.softmax(q @ k.transpose(-1, -2) / 2, -1) @ v
+        h = t + linear("a.out", mixed.transpose(1, 2).reshape(a, b, 8))
+        h = h + linear("down", F.gelu(linear("up", normal(h))))
+        loss = (h * h).mean()
+        gradients = torch.autograd.grad(loss, list(values.values()))
+        close(step(t.numpy()), loss.item())
+        values = {
+            name: leaf((v - 0.1 * g).detach().numpy())
+            for (name, v), g in zip(values.items(), gradients)
+        }
+    for name, v in values.items():
+        close(step.state[name], v.detach())
+
+
+def test_shapes_with_two_run_time_sizes() -> None:
+    x = sg.input("x", (N, M, 3), dtype=D)
+    centred = x - x.mean(axis=2, keepdims=True)
+    f = sg.function(
+        [x],
+        [centred, sg.expand_dims(x[:, :, 0], 1), sg.squeeze(x[:, :, :1], 2),
+         sg.reshape(x, (x.shape[0], -1, 3)), sg.var(x, axis=0, keepdims=True),
+         sg.flip(x, axis=1), sg.cumsum(x, axis=1)],
+    )  # fmt: skip
+    for a, b in ((1, 1), (5, 4), (20, 12)):
+        v = RNG.normal(size=(a, b, 3))
+        true = [v - v.mean(2, keepdims=True), v[:, None, :, 0], v[:, :, 0], v,
+                v.var(0, keepdims=True), v[:, ::-1], v.cumsum(1)]  # fmt: skip
+        for one, other in zip(f(v), true):
+            close(one, other)
+    with pytest.raises(sg.errors.ShapeError, match="no size for -1"):
+        sg.reshape(x, (-1, 3))
+    with pytest.raises(sg.errors.ShapeError, match=r"has m\*n\*3 elements"):
+        sg.reshape(x, (x.shape[0], 3))

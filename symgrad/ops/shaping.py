@@ -22,7 +22,7 @@ from symgrad.leaves import check_shape as checked_shape
 from symgrad.node import OPERATORS, Contract, Expr, Gather, Iota, Reindex, Reshape, SizeOf
 from symgrad.ops import core
 from symgrad.scalar import sp
-from symgrad.sizes import Dim, Size, product, show
+from symgrad.sizes import Dim, Size, amount, count, show
 
 identity = (0, 1)  # offset and coefficient of an axis that stays as it is
 
@@ -47,15 +47,21 @@ def reshape(x: Any, shape: Any) -> Expr:
 
 def _quotient(x: Expr, known: tuple[Size, ...], wanted: Any) -> Size:
     """The size that -1 stands for."""
-    total, part = x.size, product(known)
-    if isinstance(total, Dim) and isinstance(part, Dim) and total.name == part.name:
-        total, part = total.factor, part.factor
-    if isinstance(part, int) and part != 0:
-        factor = total.factor if isinstance(total, Dim) else total
-        if factor % part == 0:
+    total, names = count(x.shape)
+    part, given = count(known)
+    left = list(names)
+    for name in given:
+        if name not in left:
+            part = 0
+        else:
+            left.remove(name)
+    if part and total % part == 0 and len(left) <= 1:
+        if not left:
             return total // part
+        found = next(s for s in x.shape if isinstance(s, Dim) and s.name == left[0])
+        return found.base * (total // part)
     raise ShapeError(
-        f"reshape: {show(x.shape)} has {total} elements, no size for -1 in {wanted} fits"
+        f"reshape: {show(x.shape)} has {amount(x.shape)} elements, no size for -1 in {wanted} fits"
         + core.here()
     )
 

@@ -18,7 +18,7 @@ from typing import Mapping, Sequence
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Gather, Input, Map, Parameter, Reduce, Reindex, Reshape
 from symgrad.schedule.layout import Layout, lane_layout, row_major
-from symgrad.sizes import Dim, Size, product
+from symgrad.sizes import Dim, Size, count
 
 COMPACT = 8  # weights with fewer outputs than this stay row-major
 
@@ -79,9 +79,9 @@ def _dims(n: Expr) -> frozenset[int]:
 
 def _same_axis(n: Expr, axis: int) -> int:
     """The axis of a reshape's result that is this axis of its operand, or -1."""
-    before = product(n.args[0].shape[:axis])
+    before = count(n.args[0].shape[:axis])
     for i, s in enumerate(n.shape):
-        if s == n.args[0].shape[axis] and product(n.shape[:i]) == before:
+        if s == n.args[0].shape[axis] and count(n.shape[:i]) == before:
             return i
     return -1
 
