@@ -58,7 +58,7 @@ def _count(x: Expr, axes: tuple[int, ...]) -> Any:
     """The number of elements along the axes: a size, or an expression where sizes of several
     run-time axes are multiplied."""
     sizes = tuple(x.shape[i] for i in axes)
-    count = single(sizes)
+    count: Any = single(sizes)
     if count is not None:
         return count
     count = product(tuple(s for s in sizes if isinstance(s, int)))
