@@ -1,9 +1,8 @@
 """A program of loop nests as the text of one LLVM module.
 
 In: a `Program`, where its buffers are (`codegen.memory.plan`), the `Target`. Out: LLVM IR with one
-internal function per kernel, or for several that are alike (`codegen.emit_merge`), and `void
-step(ptr buffers, ptr sizes)`, which reads the base pointers and the run-time sizes, computes the
-derived sizes and calls the kernels in order.
+internal function per kernel and `void step(ptr buffers, ptr sizes)`, which reads the base pointers
+and the run-time sizes, computes the derived sizes and calls the kernels in order.
 
 >>> text = emit(program, plan(program), Target.host())
 >>> code = assemble(text, Target.host())
@@ -13,12 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from codegen.emit_address import Addresses
 from codegen.emit_builder import MEMORY_TYPE, EmitError, Reg
-from codegen.emit_merge import Case, merge
 from codegen.emit_pack import Packing
 from codegen.emit_scan import Facts, scan
 from codegen.emit_values import ZEROS
@@ -100,24 +97,20 @@ class KernelEmitter(Packing):
 def emit(program: Program, plan: Plan, target: Target) -> str:
     """The module's text."""
     declared: dict[str, str] = {}
-    functions: dict[str, str] = {}
+    functions = []
     sizes: dict[str, list[str]] = {}
     aliases = _aliases(program)
-    cases = merge(program.kernels, aliases)
-    for case in cases.values():
-        name = case.kernel.name
-        if name not in functions:
-            known = replace(program, sizes={**program.sizes, **case.numbers})
-            emitter = KernelEmitter(known, case.kernel, aliases[name], target, declared)
-            functions[name] = emitter.function()
-            sizes[name] = emitter.sizes
-    driver = _Driver(program, plan, target, declared).function(cases, sizes)
+    for kernel in program.kernels:
+        emitter = KernelEmitter(program, kernel, aliases[kernel.name], target, declared)
+        functions.append(emitter.function())
+        sizes[kernel.name] = emitter.sizes
+    driver = _Driver(program, plan, target, declared).function(sizes)
     width = f' "prefer-vector-width"="{target.vector_bits}"' if target.vector_bits >= 512 else ""
     zeros = f"{ZEROS} = internal constant [{8 * program.lanes} x i8] zeroinitializer, align 64"
     head = [f'target triple = "{target.triple}"', zeros]
     head += [_constant(b) for b in program.buffers if b.role == "constant"]
     tail = [*declared.values(), f"attributes #0 = {{ nounwind noinline{width} }}"]
-    return "\n\n".join(["\n".join(head), *functions.values(), driver, "\n".join(tail)]) + "\n"
+    return "\n\n".join(["\n".join(head), *functions, driver, "\n".join(tail)]) + "\n"
 
 
 def local(name: str) -> str:
@@ -186,11 +179,10 @@ class _Driver(Addresses):
         self.buffers = {b.name: b for b in program.buffers}
         self.bases: dict[int, Reg] = {}
 
-    def function(self, cases: Mapping[str, Case], sizes: Mapping[str, list[str]]) -> str:
+    def function(self, sizes: Mapping[str, list[str]]) -> str:
         self._sizes()
         for call in self.program.calls:
-            case = cases[call.kernel]
-            self._call(call, case, sizes[case.kernel.name])
+            self._call(call, sizes[call.kernel])
         return (
             "define void @step(ptr %buffers, ptr %sizes) #0 {\nentry:\n"
             + self.text()
@@ -217,13 +209,14 @@ class _Driver(Addresses):
             raise EmitError(f"sizes are derived by ceildiv, div or mod, not {rule.op}")
         return self.binary("urem" if rule.op == "mod" else "udiv", top, by)
 
-    def _call(self, call: Call, case: Case, sizes: list[str]) -> None:
+    def _call(self, call: Call, sizes: list[str]) -> None:
         offsets = call.offsets or (0,) * len(call.buffers)
         given = [f"ptr {self._pointer(b, at).ref}" for b, at in zip(call.buffers, offsets)]
         for name in sizes:
-            bound = case.numbers.get(name, self.env.get(name))
-            given.append(f"i64 {bound.ref if isinstance(bound, Reg) else bound}")
-        self.line(f"call void @{quoted(case.kernel.name)}({', '.join(given)})")
+            bound = self.env[name]
+            assert isinstance(bound, Reg)
+            given.append(f"i64 {bound.ref}")
+        self.line(f"call void @{quoted(call.kernel)}({', '.join(given)})")
 
     def _pointer(self, name: str, offset: int) -> Reg:
         """A buffer's element: in the arena, in the pointer table, or a constant of the module."""

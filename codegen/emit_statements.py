@@ -73,9 +73,7 @@ class Statements(Values):
         extent = self.integer(s.extent)
         if isinstance(extent, Reg):
             turns = extent
-            if all(factor % s.unroll == 0 for _, factor in s.extent.terms):
-                self._loop(s, 0, turns, s.unroll)
-            elif s.unroll > 1:
+            if s.unroll > 1:
                 whole = self._turns_of(extent, s.unroll)
                 self._loop(s, 0, whole, s.unroll)
                 self._loop(s, whole, extent, 1)
