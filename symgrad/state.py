@@ -234,7 +234,13 @@ def initial(parameter: Parameter, seed: int) -> Array:
     shape: tuple[int, ...] = parameter.shape  # type: ignore[assignment]
     if init is None:
         return np.zeros(shape, parameter.dtype)
-    value = init(shape, generator(seed, parameter.name)) if callable(init) else init
+    try:
+        value = init(shape, generator(seed, parameter.name)) if callable(init) else init
+    except TypeError as error:  # sg.init.ones where sg.init.ones() was meant
+        raise InputError(
+            f"{parameter.kind} {parameter.name!r}: its init rule is called with the shape and a "
+            f"generator, as sg.init.ones() can be: {error}" + source.quote(parameter.where)
+        ) from error
     array = np.asarray(value)
     if array.shape not in ((), shape):
         raise InputError(

@@ -55,6 +55,11 @@ def test_an_initial_rule_of_the_wrong_shape() -> None:
         store(bad)
 
 
+def test_an_initial_rule_that_is_not_one() -> None:
+    with pytest.raises(InputError, match=r"'w': its init rule is called with .* sg.init.ones\(\)"):
+        store(Parameter("w", (2, 3), init=sg.init.ones))
+
+
 # -- memory -----------------------------------------------------------------------------------
 
 
