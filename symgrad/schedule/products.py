@@ -22,6 +22,7 @@ from symgrad.schedule.symbols import Symbols, live_lanes
 from symgrad.schedule.tiling import (
     ACCUMULATORS,
     FAR,
+    NEAR,
     Part,
     Tiling,
     base_axes,
@@ -34,6 +35,7 @@ from symgrad.schedule.writer import At, Memory, Writer
 from symgrad.sizes import maximum
 
 FEW_ROWS = 3  # live rows of a last block up to which they are computed one by one
+GROUPS = (4, 3, 2, 1)  # tiles that a stream of vectors may serve at once, the best first
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
 Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
 
@@ -190,7 +192,16 @@ class Product:
             yield from self._panel_parts(size, most)
             return
         for start, width, count in even_split(size, most):
-            yield Part(Poly.of(start), width, Poly.of(count))
+            panels = self._grouped(count)
+            yield Part(Poly.of(start), width, Poly.of(count // panels), None, 1, panels)
+
+    def _grouped(self, panels: int) -> int:
+        """Tiles that share one stream of vectors: worth it (a tenth) where these are panels of a
+        transposed copy, short enough for the first cache, and the other operand is large."""
+        scalar = self.n.args[self.tile.scalar]
+        if self.tile.convert is None or bytes_of(scalar) <= NEAR // 2 or not self._rows_outside():
+            return 1
+        return next(g for g in GROUPS if panels % g == 0)
 
     def _panel_parts(self, size: int, most: int) -> Iterator[Part]:
         """Rows that lie in the lanes of a panel: parts must not cross its end."""

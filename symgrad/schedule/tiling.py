@@ -145,9 +145,8 @@ def even_split(n: int, most: int) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of an index: `count` tiles from `start`, each `width` wide.
-
-    `inside` tiles make a panel when there is more than one: two loops, so that the place in the
+    """A stretch of an index: tiles from `start`, each `width` wide; `inside` tiles make a panel,
+    `panels` panels a group, and there are `count` groups. A loop for each, so that the place in a
     panel stays a polynomial.
     """
 
@@ -156,20 +155,22 @@ class Part:
     count: Poly
     live: Poly | None = None
     inside: int = 1
+    panels: int = 1
 
     @contextmanager
     def open(self, w: Writer) -> Iterator[Poly]:
-        """The loop over panels (or over tiles that make none): the start of each."""
+        """The loop over groups: the start of each."""
         with w.loop("t", self.count) as v:
-            yield self.start + v * (self.width * self.inside)
+            yield self.start + v * (self.width * self.inside * self.panels)
 
     @contextmanager
     def within(self, w: Writer, start: Poly) -> Iterator[Poly]:
-        """The loop over the tiles of a panel: the start of each."""
-        with w.loop("h", self.inside) as h:
-            yield start + h * self.width
+        """The loops over the tiles of a group: the start of each."""
+        with w.loop("g", self.panels) as g, w.loop("h", self.inside) as h:
+            yield start + g * (self.width * self.inside) + h * self.width
 
 
+NEAR = 1 << 20  # bytes of the second cache
 FAR = 8 << 20  # bytes of the last cache that one operand may fill
 
 
