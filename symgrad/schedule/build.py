@@ -316,12 +316,16 @@ class _Builder:
         return order
 
     def _rank(self, g: Group) -> int:
+        """Updates as soon as they can be, and the copies they read: a weight is overwritten while
+        the last cache still holds it from the gradient before."""
+        if g.kind == "convert":
+            return 0
         owned = all(
             n in self.stored and self.memory.buffers[self.stored[n][0]].role == "state"
             for n in g.nodes
             if n in self.stored
         )
-        return 0 if owned and g.kind != "convert" else 1
+        return 0 if owned else 1
 
     # -- kernels --------------------------------------------------------------------------------
     def _lower(self, group: Group) -> Call:
