@@ -78,6 +78,8 @@ def test_extreme_inputs_are_finite_after_rewriting():
         takes_axes = ("prelu", "batch_norm", "group_norm", "attention")
         if not callable(function) or isinstance(function, type) or name in takes_axes:
             continue
+        if "conv" in name or "pool" in name:  # of images; in test_convolution and test_pooling
+            continue
         if name in ("dropout", "parameters_of", "record", "updates_of"):
             continue
         y = function(x)

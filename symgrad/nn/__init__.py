@@ -7,6 +7,8 @@
 from symgrad.nn.activation import PReLU
 from symgrad.nn.attention import MultiHeadAttention
 from symgrad.nn.container import Flatten, Residual, Sequential
+from symgrad.nn.conv_layers import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from symgrad.nn.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from symgrad.nn.dropout import Dropout
 from symgrad.nn.embedding import Embedding
 from symgrad.nn.functional import (
@@ -32,31 +34,63 @@ from symgrad.nn.functional import (
 from symgrad.nn.linear import Linear
 from symgrad.nn.module import Module, parameters_of
 from symgrad.nn.normalization import BatchNorm, GroupNorm, LayerNorm
+from symgrad.nn.pooling import (
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    global_avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 from symgrad.nn.statistics import record, updates_of
 
 __all__ = [
+    "AvgPool1d",
+    "AvgPool2d",
     "BatchNorm",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAvgPool2d",
     "GroupNorm",
     "LayerNorm",
     "Linear",
+    "MaxPool1d",
+    "MaxPool2d",
     "Module",
     "MultiHeadAttention",
     "PReLU",
     "Residual",
     "Sequential",
+    "adaptive_avg_pool2d",
     "attention",
+    "avg_pool1d",
+    "avg_pool2d",
     "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "dropout",
     "elu",
     "gelu",
+    "global_avg_pool2d",
     "group_norm",
     "hard_sigmoid",
     "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "max_pool1d",
+    "max_pool2d",
     "parameters_of",
     "prelu",
     "record",
