@@ -239,10 +239,10 @@ class _Outline:
         elif isinstance(v, loops.Op):
             flops, other = weight(v.fn, v.args[0].dtype if v.args else v.dtype, v.dtype)
             if v.fn.startswith("philox"):  # its four words come out of one computation
-                key = ("philox", *map(id, v.args))
-                if self._known(key) is not None:
+                words = ("philox", *map(id, v.args))
+                if self._known(words) is not None:
                     return around
-                self.seen[-1][key] = around
+                self.seen[-1][words] = around
             self.items.append(_Item(around, flops, other))
         return around
 
@@ -401,10 +401,10 @@ def _distinct(accesses: list[tuple[_Item, int]], names: Names, sizes: Names) -> 
         reach = sum(stride * (turns - 1) for stride, turns in steps)
         count = min(_elements(_with_offsets(steps, sorted(offsets))), sum(offsets.values()))
         spans.append((min(offsets), max(offsets) + reach, count))
-    total, end, held = 0, -1, 0  # spans that overlap may be the same elements
-    begin = None
+    total = held = begin = 0  # spans that overlap may be the same elements
+    end: int | None = None
     for low, high, count in sorted(spans):
-        if begin is None or low > end:
+        if end is None or low > end:
             total, begin, end, held = total + held, low, high, count
         else:
             end = max(end, high)
