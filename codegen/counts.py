@@ -422,8 +422,8 @@ def _steps(index: Poly, names: Names, sizes: Names) -> tuple[Steps, int]:
             rest = math.prod(_turns_of(names, m) - 1 for m in moving[1:])
             strides[n] += factor * others * rest
     steps = sorted((abs(c), _turns_of(names, n)) for n, c in strides.items() if c)
-    low, _ = poly_range(index, names)
-    return tuple(s for s in steps if s[1] > 1), int(low) if math.isfinite(low) else 0
+    least, _ = poly_range(index, names)
+    return tuple(s for s in steps if s[1] > 1), int(least) if math.isfinite(least) else 0
 
 
 def _turns_of(names: Names, name: str) -> int:

@@ -94,8 +94,9 @@ class KernelEmitter(Packing):
         self.declared[function] = emitter.function()
 
 
-def emit(program: Program, plan: Plan, target: Target) -> str:
-    """The module's text."""
+def emit(program: Program, plan: Plan, target: Target, stamps: str | None = None) -> str:
+    """The module's text. `stamps` names a buffer of int64 that is to hold the machine's counter
+    before each call, after the last one, and once more: what reading it costs."""
     declared: dict[str, str] = {}
     functions = []
     sizes: dict[str, list[str]] = {}
@@ -104,7 +105,7 @@ def emit(program: Program, plan: Plan, target: Target) -> str:
         emitter = KernelEmitter(program, kernel, aliases[kernel.name], target, declared)
         functions.append(emitter.function())
         sizes[kernel.name] = emitter.sizes
-    driver = _Driver(program, plan, target, declared).function(sizes)
+    driver = _Driver(program, plan, target, declared, stamps).function(sizes)
     width = f' "prefer-vector-width"="{target.vector_bits}"' if target.vector_bits >= 512 else ""
     zeros = f"{ZEROS} = internal constant [{8 * program.lanes} x i8] zeroinitializer, align 64"
     head = [f'target triple = "{target.triple}"', zeros]
@@ -171,24 +172,42 @@ class _Driver(Addresses):
     """Emits `step`."""
 
     def __init__(
-        self, program: Program, plan: Plan, target: Target, declared: dict[str, str]
+        self,
+        program: Program,
+        plan: Plan,
+        target: Target,
+        declared: dict[str, str],
+        stamps: str | None = None,
     ) -> None:
         super().__init__(program.lanes, target, declared)
-        self.program, self.plan = program, plan
+        self.program, self.plan, self.stamps = program, plan, stamps
         self.env, self.lane = {}, None
         self.buffers = {b.name: b for b in program.buffers}
         self.bases: dict[int, Reg] = {}
 
     def function(self, sizes: Mapping[str, list[str]]) -> str:
         self._sizes()
-        for call in self.program.calls:
+        for number, call in enumerate(self.program.calls):
+            self._stamp(number)
             self._call(call, sizes[call.kernel])
+        for number in range(2):
+            self._stamp(len(self.program.calls) + number)
         return (
             "define void @step(ptr %buffers, ptr %sizes) #0 {\nentry:\n"
             + self.text()
             + ("\n" if self.out else "")
             + "  ret void\n}"
         )
+
+    def _stamp(self, number: int) -> None:
+        """The machine's counter into the buffer of stamps, where one is wanted."""
+        if self.stamps is None:
+            return
+        kind = "cycle" if self.target.triple.startswith("x86") else "steady"
+        name = f"llvm.read{kind}counter"
+        self.declare(name, f"declare i64 @{name}()")
+        at = self._bytes(self._base(self.plan.table[self.stamps]), 8 * number)
+        self.line(f"store i64 {self.here(f'call i64 @{name}()', 'int64', False).ref}, ptr {at.ref}")
 
     def _sizes(self) -> None:
         position = 0
