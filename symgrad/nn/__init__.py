@@ -4,6 +4,7 @@
 >>> logits = model(sg.input("x", (sg.dim("n", 256), 64)), training=True)
 """
 
+from symgrad.nn import models
 from symgrad.nn.activation import PReLU
 from symgrad.nn.attention import MultiHeadAttention
 from symgrad.nn.container import Flatten, Residual, Sequential
@@ -91,6 +92,7 @@ __all__ = [
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
+    "models",
     "parameters_of",
     "prelu",
     "record",
