@@ -23,7 +23,7 @@ import numpy as np
 
 from codegen.entry import Check, Guard, Input, Kind, Step
 from codegen.load import Library
-from codegen.loops import ITEMSIZE, Buffer, Derived
+from codegen.loops import ITEMSIZE, PLANNED, Buffer, Derived
 from codegen.memory import ALIGNMENT, ArenaPlan, padded
 
 Array = np.ndarray[Any, Any]
@@ -189,7 +189,7 @@ class Function:
         self.buffers = {
             b.name: Buffer(b.name, b.dtype, b.size, b.role)
             for b in program.buffers
-            if b.role not in ("arena", "constant")
+            if b.role not in (*PLANNED, "constant")
         }
         _check_sizes(program, signature)
         self.arena_bytes = plan.size
@@ -330,7 +330,7 @@ def describe(
 ) -> dict[str, Any]:
     """What `Function.from_json` takes: arena bytes and pointer table of the plan, the program's
     buffers, the signature."""
-    outside = [b for b in buffers if b.role not in ("arena", "constant")]
+    outside = [b for b in buffers if b.role not in (*PLANNED, "constant")]
     return {
         "arena": arena,
         "table": dict(table),

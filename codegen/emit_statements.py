@@ -24,10 +24,13 @@ from codegen.loops import (
     Lanes,
     Let,
     Op,
+    Poly,
     Scatter,
     Stmt,
     Store,
 )
+
+TURN = "turn of split loops"  # no kernel has such a name
 
 
 class Turn:
@@ -53,6 +56,8 @@ class Statements(Values):
 
     aliases: dict[str, frozenset[str]]
     live: Reg | int | None
+    first: dict[int, Poly]  # of loops whose turns are shared out: the number of the first turn
+    share: tuple[Reg, Reg]  # the numbers of the turns that are to be run: begin and end
 
     def run(self, body: Sequence[Stmt]) -> None:
         for position, statement in enumerate(body):
@@ -70,6 +75,9 @@ class Statements(Values):
     # -- loops
 
     def _for(self, s: For) -> None:
+        if id(s) in self.first:
+            self._shared(s)
+            return
         extent = self.integer(s.extent)
         if isinstance(extent, Reg):
             turns = extent
@@ -93,6 +101,28 @@ class Statements(Values):
             self._copies(s, range(main, extent))
         elif rest:
             self._loop(s, main, extent, 1)
+
+    def _shared(self, s: For) -> None:
+        """Those turns of a split loop that are this call's to run."""
+        begin, end = (self._within(turn, self.first[id(s)], s.extent) for turn in self.share)
+        if s.unroll > 1:
+            whole = self._turns_of(self.binary("sub", end, begin), s.unroll)
+            whole = self.binary("add", whole, begin)
+            self._loop(s, begin, whole, s.unroll)
+            begin = whole
+        self._loop(s, begin, end, 1)
+
+    def _within(self, turn: Reg, first: Poly, extent: Poly) -> Reg:
+        """The turn of a loop for its number among all, kept between 0 and the loop's extent."""
+        if len(self.first) == 1:
+            return turn
+        here = self.env[TURN] = turn
+        here = self.integer(Poly.of(TURN) - first)
+        del self.env[TURN]
+        assert isinstance(here, Reg)
+        most = self.integer(extent)
+        most = most if isinstance(most, Reg) else self.const(most, "int64")
+        return self.intrinsic("smin", self.intrinsic("smax", here, self.const(0, "int64")), most)
 
     def _turns_of(self, extent: Reg, unroll: int) -> Reg:
         """The largest multiple of `unroll` that is at most `extent`."""

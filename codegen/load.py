@@ -14,12 +14,14 @@ know, and objects of other platforms, go through llvmlite's loader.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import mmap
 import platform
 import sys
+import threading
 from typing import Any, Callable, Mapping
 
-from codegen.bundle import unpack
+from codegen.bundle import Bundle, unpack
 from codegen.elf import GROUPS, Image, LoadError, UnsupportedObject, align, machine_of
 
 __all__ = ["Library", "LoadError", "load", "process_symbol"]
@@ -56,21 +58,36 @@ def load(code: bytes, symbols: Mapping[str, int] | None = None) -> Library:
     """Load an object or a bundle of them. `symbols` gives addresses that go before those found in
     the process."""
     known = dict(symbols or {})
-    parts = unpack(code)
-    return _load_object(code, known) if parts is None else _load_bundle(*parts, known)
+    bundle = unpack(code)
+    return _load_object(code, known) if bundle is None else _load_bundle(bundle, known)
 
 
-def _load_bundle(objects: list[bytes], exports: list[str], known: dict[str, int]) -> Library:
+def _load_bundle(bundle: Bundle, known: dict[str, int]) -> Library:
     """Objects one after the other; each may use what those before it define and export."""
     libraries: list[Library] = []
-    for code in objects:
-        libraries.append(_load_object(code, known))
-        known.update((n, libraries[-1].symbol(n)) for n in exports if n in libraries[-1])
+    for i, code in enumerate(bundle.objects):
+        libraries.append(_load_once(code) if i < bundle.common else _load_object(code, known))
+        own = libraries[-1]
+        known.update((name, own.symbol(name)) for name in bundle.exports if name in own)
 
     def find(name: str) -> int | None:
         return next((library.symbol(name) for library in libraries if name in library), None)
 
-    return Library(find, libraries, libraries[0].loader)
+    return Library(find, libraries, libraries[-1].loader)
+
+
+def _load_once(code: bytes) -> Library:
+    """An object that this process has one of, for good: threads may be in its code to the end."""
+    name = hashlib.sha256(code).digest()
+    with _one_at_a_time:
+        if name not in _common:
+            _common[name] = _load_object(code, {})
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(_common[name]))
+        return _common[name]
+
+
+_common: dict[bytes, Library] = {}
+_one_at_a_time = threading.Lock()
 
 
 def _load_object(code: bytes, known: dict[str, int]) -> Library:

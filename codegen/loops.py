@@ -1,8 +1,8 @@
 """The loop grammar: what a scheduled program is made of. Everything here is plain data.
 
-    program   = Program(lanes, sizes, buffers, kernels, calls)
+    program   = Program(lanes, sizes, buffers, kernels, calls, threads)
     call      = Call(kernel, operands)                      one kernel on actual buffers
-    kernel    = Kernel(name, params, body)
+    kernel    = Kernel(name, params, body, split)
     statement = For(var, extent, body, unroll)              a serial loop
               | Lanes(var, live, body)                      one vector: all lanes of `var` at once
               | Let(name, value)                            names a value
@@ -321,7 +321,12 @@ class Param:
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A function over buffers. `inplace` lists (written, read) parameters that may be one buffer:
-    every element is read for the last time before it is written."""
+    every element is read for the last time before it is written.
+
+    `split` names all loops of the body, whose turns then may run in any order and on any thread:
+    what one turn writes no other one reads or writes, and no accumulator is carried from one to
+    the next. Beside such loops a body has only `Let`s, which every thread computes for itself.
+    """
 
     name: str
     params: tuple[Param, ...]
@@ -329,6 +334,7 @@ class Kernel:
     inplace: tuple[tuple[str, str], ...] = ()
     comment: str = ""  # the mathematics it computes, for readers
     sources: tuple[str, ...] = ()  # the user's lines it comes from
+    split: tuple[str, ...] = ()  # the loops whose turns threads may share
 
 
 @dataclass(frozen=True)
@@ -343,7 +349,9 @@ class Derived:
 @dataclass(frozen=True)
 class Buffer:
     """Memory. `size` counts elements at the planned maximum; `role` says who owns it:
-    "arena" (the plan), "input", "output", "state" (kept between calls), "constant" (baked in)."""
+    "arena" (the plan), "private" (the plan, one for each thread: what a turn of a split loop or a
+    kernel that is not split leaves there is lost), "input", "output", "state" (kept between calls),
+    "constant" (baked in)."""
 
     name: str
     dtype: str
@@ -363,7 +371,8 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Kernels called in order. `sizes` maps each run-time size to its largest value or its rule."""
+    """Kernels called in order. `sizes` maps each run-time size to its largest value or its rule;
+    `threads` counts those that may share the turns of split loops. It changes no result."""
 
     lanes: int
     sizes: Mapping[str, int | Derived]
@@ -371,6 +380,29 @@ class Program:
     kernels: tuple[Kernel, ...]
     calls: tuple[Call, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
 
 
 ITEMSIZE = {"bool": 1, "int32": 4, "int64": 8, "float32": 4, "float64": 8}
+PLANNED = ("arena", "private")  # roles of buffers that the memory plan places
+
+
+def split_loops(kernel: Kernel) -> dict[int, Poly]:
+    """Of every split loop, by its id: the number of its first turn when the turns of all split
+    loops are counted one after the other."""
+    first: dict[int, Poly] = {}
+    total = Poly()
+    for s in kernel.body:
+        if isinstance(s, For) and s.var in kernel.split:
+            first[id(s)] = total
+            total = total + s.extent
+    return first
+
+
+def turns(kernel: Kernel) -> Poly:
+    """How many turns the split loops have together."""
+    total = Poly()
+    for s in kernel.body:
+        if isinstance(s, For) and s.var in kernel.split:
+            total = total + s.extent
+    return total

@@ -2,6 +2,7 @@
 
 In: a `Program`. Out: an `ArenaPlan`: a byte offset into the arena for each arena buffer, the
 arena's size, and the place of every other buffer in the pointer table that the step receives.
+A private buffer has as many copies, one behind the other, as the program has threads.
 
 A buffer is live from the first call that uses it to the last. Buffers that are never live at the
 same call may share memory; a kernel's `inplace` pairs may share it even at that call, when the
@@ -20,7 +21,7 @@ from typing import Callable, Mapping
 
 import numpy as np
 
-from codegen.loops import ITEMSIZE, Call, Kernel, Program
+from codegen.loops import ITEMSIZE, PLANNED, Buffer, Call, Kernel, Program
 
 ALIGNMENT = 64
 Life = tuple[int, int]  # first and last call that uses a buffer, both included
@@ -55,9 +56,7 @@ class Slot:
 
 def plan(program: Program) -> ArenaPlan:
     """Offsets for all arena buffers; of several placement orders the one that needs least."""
-    bytes_of = {
-        b.name: padded(b.size * ITEMSIZE[b.dtype]) for b in program.buffers if b.role == "arena"
-    }
+    bytes_of = planned(program)
     lives = lifetimes(program)
     slots = _slots(program, lives, bytes_of)
     floor = _floor(slots, len(program.calls))
@@ -81,6 +80,17 @@ def plan(program: Program) -> ArenaPlan:
     )
 
 
+def planned(program: Program) -> dict[str, int]:
+    """Bytes in the arena of every buffer that lies there, all copies included."""
+    copies = {"arena": 1, "private": program.threads}
+    return {b.name: copy_bytes(b) * copies[b.role] for b in program.buffers if b.role in PLANNED}
+
+
+def copy_bytes(buffer: Buffer) -> int:
+    """Bytes of a buffer, or from one copy of a private one to the next."""
+    return padded(buffer.size * ITEMSIZE[buffer.dtype])
+
+
 def padded(size: int) -> int:
     """Bytes rounded up to whole cache lines, at least one."""
     return max(-(-size // ALIGNMENT), 1) * ALIGNMENT
@@ -97,7 +107,7 @@ def lifetimes(program: Program) -> dict[str, Life]:
 
 def pointer_table(program: Program) -> dict[str, int]:
     """Index in the pointer table of every buffer that is neither in the arena nor a constant."""
-    outside = [b.name for b in program.buffers if b.role not in ("arena", "constant")]
+    outside = [b.name for b in program.buffers if b.role not in (*PLANNED, "constant")]
     return {name: i + 1 for i, name in enumerate(outside)}
 
 
@@ -124,7 +134,7 @@ def inplace_pairs(kernel: Kernel, call: Call) -> list[tuple[str, str]]:
 def _slots(program: Program, lives: dict[str, Life], bytes_of: dict[str, int]) -> list[Slot]:
     """One slot per live arena buffer, in-place successors joined to their predecessor's slot."""
     kernels = {k.name: k for k in program.kernels}
-    exact = {b.name: (b.size, ITEMSIZE[b.dtype]) for b in program.buffers}
+    exact = {b.name: (b.size, ITEMSIZE[b.dtype], b.role) for b in program.buffers}
     slot_of = {
         name: Slot([name], size, *lives[name]) for name, size in bytes_of.items() if name in lives
     }
@@ -203,7 +213,7 @@ class PlanError(ValueError):
 def check(program: Program, plan: ArenaPlan) -> None:
     """Raise `PlanError` unless every live arena buffer has its own memory at every call."""
     lives = lifetimes(program)
-    sizes = {b.name: b.size * ITEMSIZE[b.dtype] for b in program.buffers if b.role == "arena"}
+    sizes = planned(program)
     whole = {b.name: (b.size, b.dtype) for b in program.buffers}
     kernels = {k.name: k for k in program.kernels}
     allowed = {
@@ -213,7 +223,7 @@ def check(program: Program, plan: ArenaPlan) -> None:
     }
     live = sorted((plan.offsets[n], n) for n in sizes if n in lives)
     for k, (at, name) in enumerate(live):
-        end = at + padded(sizes[name])
+        end = at + sizes[name]
         if at % ALIGNMENT or at < 0 or end > plan.size:
             raise PlanError(f"{name}: [{at}, {end}) in an arena of {plan.size} bytes")
         for other_at, other in live[k + 1 :]:
