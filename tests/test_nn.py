@@ -407,6 +407,18 @@ def test_residual_and_flatten():
     assert sg.nn.Flatten()(Input("i", (n, 3, 2, 2))).shape == (n, 12)
 
 
+def test_unnamed_residuals_share_no_names():
+    """Two blocks with shortcuts in one network: each shortcut has a number of its own."""
+
+    def block(i, o):
+        return sg.nn.Residual(sg.nn.Linear(i, o), shortcut=sg.nn.Sequential(sg.nn.Linear(i, o)))
+
+    model = sg.nn.Sequential(block(2, 3), block(3, 4))
+    y = model(sg.input("x", (5, 2)))
+    assert sg.train_step(y.sum(), sg.optim.SGD(0.1), target="interpret").state.keys()
+    assert len({p.name for p in model.parameters()}) == 8
+
+
 def test_errors_name_the_layer():
     x = Input("x", (2, 3))
     with pytest.raises(ShapeError, match=r"linear 'fc': the input \(2, 3\) must end in 4 features"):

@@ -23,6 +23,8 @@ class Sequential(Module):
     With a name, its layers' names start with it: `encoder.0.weight`, `encoder.fc1.weight`.
     """
 
+    _attributes_name = False
+
     def __init__(self, *layers: Callable[..., Any], name: str | None = None) -> None:
         super().__init__(name)
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):

@@ -48,6 +48,7 @@ class Module:
     dtype: str = "float32"
     _owner: tuple[Module, str] | None = None
     _automatic: str | None = None
+    _attributes_name = True  # layers are called what the attribute is called that holds them
 
     def __init__(self, name: str | None = None, dtype: Any = "float32") -> None:
         if name is not None and (not isinstance(name, str) or not name):
@@ -87,8 +88,8 @@ class Module:
         if self.name is not None or self._owner is None:
             return self.name
         owner, place = self._owner
-        # A bare position names nothing outside a named container: two networks would clash.
-        return place if owner._prefix() or not place[:1].isdigit() else None
+        # A place in an unnamed container names nothing: two networks would clash.
+        return place if owner._prefix() or owner._attributes_name else None
 
     def _prefix(self) -> str:
         """What the names of the layers inside start with; nothing where the name is automatic."""
