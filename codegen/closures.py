@@ -17,7 +17,7 @@ import numpy as np
 
 from codegen import loops
 from codegen.functions import FUNCTIONS
-from codegen.loops import Poly, PolyLike
+from codegen.loops import Poly, PolyLike, split_loops
 from codegen.walk import postorder
 
 Code = Callable[["Frame"], Any]
@@ -31,8 +31,49 @@ class OutOfBounds(IndexError):
     """An access outside of a buffer."""
 
 
+class Race(RuntimeError):
+    """Two turns of split loops touch an element that one of them writes."""
+
+
 def poison(dtype: str) -> Any:
     return np.dtype(dtype).type(POISON.get(dtype, np.nan))
+
+
+@dataclass
+class Watch:
+    """Which turns of split loops read and wrote each element of a buffer. `turn` is the present
+    one; an element that several turns have read has the reader MANY."""
+
+    name: str
+    writer: np.ndarray
+    reader: np.ndarray
+    turn: int = -1
+
+    NOBODY, MANY = -1, -2
+
+    @staticmethod
+    def of(name: str, size: int) -> Watch:
+        nobody = np.full(size, Watch.NOBODY)
+        return Watch(name, nobody, nobody.copy())
+
+    def note(self, what: str, index: Any) -> None:
+        """The present turn's access; `Race` if another turn's clashes with it."""
+        if isinstance(index, int):
+            index = slice(index, index + 1)
+        reader, writer = self.reader[index], self.writer[index]
+        clash = (writer != self.NOBODY) & (writer != self.turn)
+        if what != "load":
+            clash |= (reader != self.NOBODY) & (reader != self.turn)
+        if clash.any():
+            raise Race(
+                f"turn {self.turn} of the split loops has a {what} of {self.name} where another "
+                f"turn has an access (read by {reader[clash][0]}, written by {writer[clash][0]})"
+            )
+        if what == "load":
+            alone = (reader == self.NOBODY) | (reader == self.turn)
+            self.reader[index] = np.where(alone, self.turn, self.MANY)
+        else:
+            self.writer[index] = self.turn
 
 
 @dataclass
@@ -41,6 +82,7 @@ class Bound:
 
     array: np.ndarray
     offset: int
+    watch: Watch | None = None
 
 
 @dataclass
@@ -52,6 +94,7 @@ class Frame:
     memory: dict[str, Bound]
     live: int = 0
     first: int = 0
+    turn: Callable[[], None] = lambda: None  # a turn of a split loop begins
 
 
 def poly_code(poly: PolyLike, registers: Collection[str]) -> Callable[[dict[str, Any]], Any]:
@@ -74,6 +117,7 @@ class Compiler:
         self.registers: set[str] = set()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.outside: set[str] = set()  # accumulators declared outside of the Lanes around
+        self.split = split_loops(kernel)
 
     def block(self, body: tuple[loops.Stmt, ...]) -> Code:
         steps = [getattr(self, "_" + type(s).__name__.lower())(s) for s in body]
@@ -91,6 +135,15 @@ class Compiler:
 
     def _for(self, s: loops.For) -> Code:
         extent, body, var = self.uniform(s.extent), self.block(s.body), s.var
+
+        def split(frame: Frame) -> None:
+            for i in reversed(range(int(extent(frame.names)))):  # any order must do
+                frame.names[var] = i
+                frame.turn()
+                body(frame)
+
+        if id(s) in self.split:
+            return split
 
         def loop(frame: Frame) -> None:
             for i in range(int(extent(frame.names))):
@@ -224,27 +277,29 @@ class Compiler:
                     f"{self.lanes} lanes"
                 )
             r, c = np.arange(rows), np.arange(cols)
-            taken = self._checked("load", frame, s.src, at + r * at_stride + c[:, None])
+            source = at + r * at_stride + c[:, None]
+            taken = frame.memory[s.src].array[self._checked("load", frame, s.src, source)]
             tile = np.zeros((cols, written or rows), s.dtype)
             if s.pad == "first" and rows:
                 tile[:] = taken[:, :1]
             tile[:, :rows] = taken
             spread = to + c[:, None] * to_stride + np.arange(tile.shape[1])
-            self._checked("store", frame, s.dst, spread)
-            bound = frame.memory[s.dst]
-            bound.array[spread + bound.offset] = tile
+            frame.memory[s.dst].array[self._checked("store", frame, s.dst, spread)] = tile
 
         return transpose
 
     # -- accesses
 
     def _checked(self, what: str, frame: Frame, buffer: str, index: np.ndarray) -> np.ndarray:
+        """Indices into a parameter's buffer, all of them inside."""
         bound = frame.memory[buffer]
         index = index + bound.offset
         wrong = index[(index < 0) | (index >= bound.array.size)]
         if wrong.size:
             raise self._outside(what, frame, buffer, int(wrong.flat[0]))
-        return bound.array[index]
+        if bound.watch is not None:
+            bound.watch.note(what, index)
+        return index
 
     def _outside(self, what: str, frame: Frame, buffer: str, at: int) -> OutOfBounds:
         bound = frame.memory[buffer]
@@ -294,7 +349,16 @@ class Compiler:
                 return bound.array, slice(start, start + frame.live), idle
             return bound.array, np.arange(frame.live) * by + start, idle
 
-        return access
+        def watched(frame: Frame, keep: Any) -> tuple[np.ndarray, Any, Any]:
+            array, index, idle = access(frame, keep)
+            watch = frame.memory[buffer].watch
+            if watch is not None and (keep is None or np.any(keep)):
+                watch.note(what, index)
+                if idle is not None and what == "store":
+                    watch.note(what, idle)
+            return array, index, idle
+
+        return watched
 
     # -- values
 

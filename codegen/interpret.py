@@ -6,21 +6,24 @@ the arrays are changed in place. `Lanes` runs as one NumPy vector of its live la
 
 Memory nobody has written yet is poison (NaN, or a wild integer), and so is what a `full` store
 leaves behind idle lanes. An access outside its buffer is an `OutOfBounds` naming kernel, buffer and
-index. With `plan` the arena buffers share memory as `codegen.memory.plan` laid them out, so that
-a buffer reused too early shows.
+index. Turns of split loops run backwards; two that would disturb each other on two threads are a
+`Race`, and private memory is poison again at each turn. With `plan` the arena buffers share memory
+as `codegen.memory.plan` laid them out, so that a buffer reused too early shows.
 
 >>> run(program, {"x": np.ones(20, np.float32), "y": y}, {"n": 20})
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from codegen import loops
-from codegen.closures import Bound, Compiler, Frame, OutOfBounds, poison
+from codegen.closures import Bound, Compiler, Frame, OutOfBounds, Watch, poison
+from codegen.loops import PLANNED
 
 Array = Any  # np.ndarray or NumPy scalar
 
@@ -46,16 +49,40 @@ def run(
     """Run every call of `program` in order on `buffers`."""
     memory = _memory(program, buffers, plan)
     names = all_sizes(program, sizes)
+    private = {b.name: memory[b.name] for b in program.buffers if b.role == "private"}
     code = {k.name: (k, Compiler(program.lanes, k, scalar).block(k.body)) for k in program.kernels}
     with np.errstate(all="ignore"):
         for call in program.calls:
             kernel, body = code[call.kernel]
             offsets = call.offsets or (0,) * len(call.buffers)
+            watches = _watches(program, call, kernel) if kernel.split else {}
+            own = [private[name] for name in call.buffers if name in private]
             bound = {
-                param.name: Bound(memory[name], offset)
+                param.name: Bound(memory[name], offset, watches.get(name))
                 for param, name, offset in zip(kernel.params, call.buffers, offsets)
             }
-            body(Frame(dict(names), bound))
+
+            turn = functools.partial(_turn, [*watches.values()], own)
+            turn()
+            body(Frame(dict(names), bound, turn=turn))
+
+
+def _turn(watches: list[Watch], private: list[np.ndarray]) -> None:
+    """What a thread finds when it begins a turn of split loops."""
+    for watch in watches:
+        watch.turn += 1
+    for array in private:
+        array[:] = poison(array.dtype.name)
+
+
+def _watches(program: loops.Program, call: loops.Call, kernel: loops.Kernel) -> dict[str, Watch]:
+    """For every buffer that a call writes: private ones are each thread's own."""
+    written = {name for name, p in zip(call.buffers, kernel.params) if p.mode != "r"}
+    return {
+        b.name: Watch.of(b.name, b.size)
+        for b in program.buffers
+        if b.name in written and b.role != "private"
+    }
 
 
 def all_sizes(program: loops.Program, given: Mapping[str, int]) -> dict[str, int]:
@@ -97,9 +124,9 @@ def _memory(
     for buffer in program.buffers:
         if buffer.role == "constant":
             memory[buffer.name] = np.frombuffer(buffer.data or b"", buffer.dtype)
-        elif buffer.role == "arena" and plan is None:
+        elif buffer.role in PLANNED and plan is None:
             memory[buffer.name] = np.full(buffer.size, poison(buffer.dtype), buffer.dtype)
-        elif buffer.role == "arena" and plan is not None:
+        elif buffer.role in PLANNED and plan is not None:
             start = plan.offsets[buffer.name]
             stop = start + buffer.size * loops.ITEMSIZE[buffer.dtype]
             if start < 0 or stop > plan.size:

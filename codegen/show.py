@@ -49,7 +49,8 @@ DEEP = 24  # deeper formulas are written in parts
 
 def show(program: loops.Program) -> str:
     """The whole program: sizes, buffers, kernels, calls."""
-    lines = [f"program with {program.lanes} lanes"]
+    threads = f", {program.threads} threads" if program.threads > 1 else ""
+    lines = [f"program with {program.lanes} lanes{threads}"]
     for note, text in program.notes.items():
         lines.append(f"{INDENT}# {note}: {text}")
     lines += _table("sizes", [(n, _size(r)) for n, r in program.sizes.items()])
@@ -101,7 +102,8 @@ def _call(call: loops.Call, kernel: loops.Kernel | None) -> str:
 
 def _kernel(kernel: loops.Kernel) -> list[str]:
     params = ", ".join(f"{p.name}: {p.mode} {p.dtype}" for p in kernel.params)
-    lines = [f"kernel {kernel.name}({params})"]
+    split = f" split {', '.join(kernel.split)}" if kernel.split else ""
+    lines = [f"kernel {kernel.name}({params}){split}"]
     lines += [f"{INDENT}# {line}" for line in kernel.comment.splitlines()]
     lines += [f"{INDENT}# {source}" for source in kernel.sources]
     lines += [f"{INDENT}# {written} may be {read}" for written, read in kernel.inplace]

@@ -7,6 +7,8 @@ In: a `loops.Program`. Out: nothing, or the error.
 - parameters are read and written as their modes allow; calls bind as many buffers, of their dtypes
 - accumulators are declared, and their subscripts lie within the tile
 - `Lanes` do not nest; their variable occurs to the first power, and in no extent or subscript
+- beside its split loops a kernel has only `Let`s, which read nothing that it writes; what a split
+  loop writes, and reads of that, is private or its index depends on the loop (see `splits`)
 - no index that is reached for certain lies outside of its buffer (see `bounds`)
 
 >>> verify(program)
@@ -16,18 +18,18 @@ codegen.verify.VerifyError: kernel scale: y[l] = x[l]: there is no buffer parame
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from codegen import loops
+from codegen import loops, splits
 from codegen.bounds import Access, Space, sample_sizes
 from codegen.functions import ALL, INTS, NUMBERS, result_dtype
 from codegen.loops import Poly, PolyLike
 from codegen.show import show_statement
 from codegen.walk import postorder, values_of
 
-ROLES = ("arena", "input", "output", "state", "constant")
+ROLES = ("arena", "private", "input", "output", "state", "constant")
 ACCUMULATE = ("add", "mul", "maximum", "minimum")
 PADS = ("first", "zero", "none")
 
@@ -43,6 +45,8 @@ def verify(program: loops.Program) -> None:
     buffers = _check_buffers(program)
     if program.lanes < 1:
         raise VerifyError(f"a program with {program.lanes} lanes")
+    if program.threads < 1:
+        raise VerifyError(f"a program with {program.threads} threads")
     reached: dict[str, list[Access]] = {}
     kernels: dict[str, loops.Kernel] = {}
     for kernel in program.kernels:
@@ -54,6 +58,7 @@ def verify(program: loops.Program) -> None:
         if call.kernel not in kernels:
             raise VerifyError(f"a call of {call.kernel!r}, which is no kernel")
         _check_call(call, kernels[call.kernel], buffers, reached[call.kernel])
+        _check_sharing(call, kernels[call.kernel], buffers)
 
 
 # -- sizes, buffers, calls -----------------------------------------------------------------------
@@ -122,6 +127,19 @@ def _check_call(
             )
 
 
+def _check_sharing(
+    call: loops.Call, kernel: loops.Kernel, buffers: Mapping[str, loops.Buffer]
+) -> None:
+    """Memory that turns of split loops have in common is private, and private memory is whole."""
+    common = splits.common(kernel)
+    for param, name in zip(kernel.params, call.buffers):
+        if param.name in common and buffers[name].role != "private":
+            raise VerifyError(
+                f"call of {kernel.name}({', '.join(call.buffers)}): {common[param.name]}: turns of "
+                f"{', '.join(kernel.split)} share {name}, which is not private"
+            )
+
+
 def _check_aliases(
     kernel: loops.Kernel,
     bound: dict[str, tuple[loops.Buffer, int]],
@@ -159,6 +177,7 @@ class _Checker:
     ) -> None:
         self.kernel, self.lanes = kernel, program.lanes
         self.params = {p.name: p for p in kernel.params}
+        self.sizes = frozenset(program.sizes)
         self.scope = {name: _Name("size") for name in program.sizes}
         self.checked: set[int] = set()
         self.space = Space(samples, program.lanes)
@@ -182,6 +201,11 @@ class _Checker:
             if written == read or "w" not in modes[0] or "r" not in modes[1]:
                 raise self.wrong(f"inplace ({written}, {read}) names no written and read parameter")
         self.block(self.kernel.body)
+        self.statement = None
+        try:
+            splits.check(self.kernel, self.sizes)
+        except ValueError as error:
+            raise self.wrong(str(error)) from None
         return list(self.reached.values())
 
     @contextmanager
