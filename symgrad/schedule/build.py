@@ -17,9 +17,11 @@ from symgrad import dtypes
 from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
 from symgrad.schedule import kept
 from symgrad.schedule.converts import write_convert
+from symgrad.schedule.convolution import Convolution, rows_tiling
 from symgrad.schedule.equal import fingerprint
+from symgrad.schedule.filters import Filters, filter_tiling
 from symgrad.schedule.groups import Fusion, Group
-from symgrad.schedule.layout import Layout, lane_layout, row_major
+from symgrad.schedule.layout import Layout, row_major
 from symgrad.schedule.nests import (
     Nest,
     write_cumulate,
@@ -28,6 +30,7 @@ from symgrad.schedule.nests import (
     write_scalar,
     write_scatter,
 )
+from symgrad.schedule.orders import lane_layouts, window_products
 from symgrad.schedule.primitive import primitive
 from symgrad.schedule.products import Product
 from symgrad.schedule.random import RNG
@@ -102,9 +105,14 @@ class _Builder:
         self.rows = row_size(everything)
         self.lane_axes = row_axes(everything, self.rows)
         held = {**fixed, **{p: row_major(p.ndim) for p in given}}
-        self.layouts = layouts(everything, self.lane_axes, self.updates, held)
+        self.windowed = window_products(everything)
+        self.in_lanes = lane_layouts(everything, self.lane_axes, self.windowed)
+        self.layouts = layouts(
+            everything, self.lane_axes, self.updates, held, self.in_lanes, self.windowed
+        )
         roots = [*opened]
-        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts)
+        alone = {n for n in self.windowed if self.lane_axes[n] is None}
+        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, alone)
         self.stored: dict[Expr, Place] = {}
         self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
         self.tilings: dict[Group, Tiling] = {}
@@ -122,7 +130,7 @@ class _Builder:
         self._product_operands()
         self._places()
         self._before_overwriting()
-        calls = [self._lower(g) for g in self._order(groups)]
+        calls = [call for g in self._order(groups) for call in self._lower(g)]
         rng = self._advance_rng(calls)
         program = Program(
             self.lanes,
@@ -160,7 +168,7 @@ class _Builder:
                 continue
             if not dtypes.is_float(n.dtype) or elements(n.shape[1:]) < 2:
                 continue
-            wanted = lane_layout(n.ndim, 0)
+            wanted = self.in_lanes[n]
             group = self.fusion.convert(n, wanted)
             if group is not None:
                 self.fusion.group_of[n] = group
@@ -183,12 +191,21 @@ class _Builder:
                 continue
             n = group.nodes[0]
             assert isinstance(n, Contract)
-            choice = tiling(n, held)
+            choice = self._over_windows(n) or tiling(n, held)
             self.tilings[group] = choice
             if choice.convert is not None:
                 node, layout = choice.convert
                 before = self._convert(node, layout)
                 self.fusion.depend(group, before)
+
+    def _over_windows(self, n: Contract) -> Tiling | None:
+        found = self.windowed.get(n)
+        if found is None or not self._in_memory(found.base):
+            return None
+        return rows_tiling(n, found, self.layouts) or filter_tiling(n, found, self.layouts)
+
+    def _in_memory(self, n: Expr) -> bool:
+        return n in self.fusion.named or kept.is_leaf_in_memory(n)
 
     def _convert(self, node: Expr, layout: Layout) -> Group:
         group = self.fusion.converted.get((node, layout))
@@ -328,8 +345,10 @@ class _Builder:
         return 0 if owned else 1
 
     # -- kernels --------------------------------------------------------------------------------
-    def _lower(self, group: Group) -> Call:
-        w = self._write(group)
+    def _lower(self, group: Group) -> list[Call]:
+        return [self._call(group, w) for w in self._write(group)]
+
+    def _call(self, group: Group, w: Writer) -> Call:
         kernel, buffers = w.kernel("")
         key = fingerprint(kernel)
         name = self.known.get(key)
@@ -354,11 +373,11 @@ class _Builder:
         read = [b for b, mode in w.operands.items() if mode == "r"]
         return tuple((w.formal[a], w.formal[b]) for a in written for b in read)
 
-    def _write(self, group: Group) -> Writer:
+    def _write(self, group: Group) -> list[Writer]:
         for g, n, place in self.final:
             if g is group:
                 source = self.waiting.get(g, (n, self.memory.home.get(n)))[1]
-                return write_convert(self.memory, n, source, place)
+                return [write_convert(self.memory, n, source, place)]
         if group.kind == "convert":
             n, layout = group.nodes[0], group.target
             assert layout is not None
@@ -366,20 +385,20 @@ class _Builder:
             w = write_convert(self.memory, n, home, (self.copies[n, layout], layout))
             if isinstance(n, Input) and self.layouts[n] == layout:
                 self.memory.home[n] = (self.copies[n, layout], layout)
-            return w
+            return [w]
         if group.kind == "product":
             return self._product(group)
         nest = Nest(self.fusion, self.memory, self.lane_axes, self.stored)
-        return NESTS[group.kind](nest, group)
+        return [NESTS[group.kind](nest, group)]
 
-    def _product(self, group: Group) -> Writer:
+    def _product(self, group: Group) -> list[Writer]:
         n, choice = group.nodes[0], self.tilings[group]
         assert isinstance(n, Contract)
         copies = {}
         if choice.convert is not None:
             node, layout = choice.convert
             copies[node] = (self.copies[node, layout], layout)
-        return Product(
+        given = (
             n,
             choice,
             group.nodes[1:],
@@ -389,7 +408,13 @@ class _Builder:
             self.target.registers,
             sum(self.fusion.cost[m] for m in group.nodes[1:]),
             copies,
-        ).write()
+        )
+        if self._over_windows(n) is None:
+            return [Product(*given).write()]
+        if self.lane_axes[n] is not None:
+            return [Convolution(*given, self.windowed[n]).write()]
+        filters = Filters(*given, self.windowed[n])
+        return [w for w in (filters.write(), filters.combine()) if w is not None]
 
     def _advance_rng(self, calls: list[Call]) -> str | None:
         """Numbers of the next call differ: its step is one more."""

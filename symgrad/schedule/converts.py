@@ -24,22 +24,37 @@ def write_convert(memory: Memory, n: Expr, source: Place | None, target: Place) 
     w = Writer(memory)
     if source is not None and n.ndim >= 2:
         rank = n.ndim
-        into, out_of = target[1], source[1]
+        into, out_of = _plain(n, target[1]), _plain(n, source[1])
         rows_first = lane_layout(rank, 0)
         if out_of == row_major(rank) and into == rows_first:
             _rows_to_lanes(w, n, source[0], target[0])
             return w
+        if out_of == row_major(rank) and into.lane == 0:
+            _images_to_lanes(w, n, source[0], target)
+            return w
         if out_of == rows_first and into == row_major(rank):
             _lanes_to_rows(w, n, source[0], target[0])
             return w
-        if rank == 2 and out_of == rows_first and into == lane_layout(2, 1):
-            _lanes_to_panels(w, n, source[0], target[0])
+        if out_of.lane == 0 and into == row_major(rank):
+            _lanes_to_images(w, n, source, target[0])
+            return w
+        if out_of.lane == 0 and into.lane not in (0, None):
+            _lanes_to_panels(w, n, source, target)
             return w
     with ExitStack() as stack:
         at = loops_in_order(w, stack, target[1], n.shape)
         value = w.value(n, at) if source is None else w.load_from(*source, n, at)
         w.store(*target, n, at, value)
     return w
+
+
+def _plain(n: Expr, layout: Layout) -> Layout:
+    """A layout of the same memory with its axes in order, if there is one: an axis of size 1 may
+    stand anywhere."""
+    long = [a for a in layout.order if n.shape[a] != 1]
+    if long != sorted(long) or (layout.lane is not None and layout.order[0] != layout.lane):
+        return layout
+    return Layout(tuple(range(n.ndim)), layout.lane)
 
 
 def _features(w: Writer, n: Expr) -> Poly:
@@ -69,6 +84,41 @@ def _rows_to_lanes(w: Writer, n: Expr, source: str, target: str) -> None:
         )
 
 
+def _images(w: Writer, n: Expr) -> Iterator[tuple[tuple[Poly, ...], Poly, Poly]]:
+    """Loops over lines of an image and tiles of its last axis: index of the first element, live
+    rows, live elements along the line."""
+    last = n.ndim - 1
+    extents = [w.symbols.poly(s) for s in n.shape]
+    for count, first, rows in _blocks(w, n.shape[0]):
+        with ExitStack() as stack:
+            block = stack.enter_context(w.loop("b", count)) + first
+            index = [stack.enter_context(w.loop("f", extents[a])) for a in range(1, last)]
+            for tile, cols in _tiles(w, extents[last]):
+                with tile as j:
+                    yield (block * w.lanes, *index, j), rows, cols
+
+
+def _images_to_lanes(w: Writer, n: Expr, source: str, target: Place) -> None:
+    """[rows][C][H][W] to [rows/16][H][W][C][16]; idle lanes repeat their block's first row."""
+    src, dst = w.touch(source, "r"), w.touch(target[0], "w")
+    plain = row_major(n.ndim)
+    stride, rows_apart = w.stride(target[1], n, n.ndim - 1), w.stride(plain, n, 0)
+    for at, rows, cols in _images(w, n):
+        to, start = (w.address(layout, n.shape, at)[0] for layout in (target[1], plain))
+        tile = Transpose(dst, to, stride, src, start, rows_apart, rows, cols, "first", n.dtype)
+        w.body.append(tile)
+
+
+def _lanes_to_images(w: Writer, n: Expr, source: Place, target: str) -> None:
+    """[rows/16][H][W][C][16] to [rows][C][H][W]."""
+    src, dst = w.touch(source[0], "r"), w.touch(target, "w")
+    plain = row_major(n.ndim)
+    stride, apart = w.stride(plain, n, 0), w.stride(source[1], n, n.ndim - 1)
+    for at, rows, cols in _images(w, n):
+        start, to = (w.address(layout, n.shape, at)[0] for layout in (source[1], plain))
+        w.body.append(Transpose(dst, to, stride, src, start, apart, cols, rows, "none", n.dtype))
+
+
 def _lanes_to_rows(w: Writer, n: Expr, source: str, target: str) -> None:
     """[rows/16][features][16] to [rows][features]."""
     features = _features(w, n)
@@ -78,12 +128,25 @@ def _lanes_to_rows(w: Writer, n: Expr, source: str, target: str) -> None:
         )
 
 
-def _lanes_to_panels(w: Writer, n: Expr, source: str, target: str) -> None:
-    """[rows/16][features][16] to [features/16][rows][16], as products by rows read it."""
-    lanes, height = w.lanes, w.symbols.poly(n.shape[0])
-    for b, rows, j, cols in _both(w, n):
-        at = j * height + b * (lanes * lanes)
-        _turn(w, n, source, target, at, Poly.of(lanes), (b, rows, j, cols), "zero")
+def _lanes_to_panels(w: Writer, n: Expr, source: Place, target: Place) -> None:
+    """[rows/16][features][16] to [features/16][rows][16], as products by rows read it: another
+    axis in lanes, in tiles of rows by that axis."""
+    src, dst, lane = w.touch(source[0], "r"), w.touch(target[0], "w"), target[1].lane
+    assert lane is not None
+    apart, stride = w.stride(source[1], n, lane), w.stride(target[1], n, 0)
+    for count, first, rows in _blocks(w, n.shape[0]):
+        with ExitStack() as stack:
+            at = {0: (stack.enter_context(w.loop("b", count)) + first) * w.lanes}
+            for a in source[1].order:
+                if a not in (0, lane):
+                    at[a] = stack.enter_context(w.loop("f", w.symbols.poly(n.shape[a])))
+            for tile, cols in _tiles(w, w.symbols.poly(n.shape[lane])):
+                with tile as j:
+                    index = tuple({**at, lane: j}[a] for a in range(n.ndim))
+                    start, to = (w.address(p[1], n.shape, index)[0] for p in (source, target))
+                    w.body.append(
+                        Transpose(dst, to, stride, src, start, apart, cols, rows, "zero", n.dtype)
+                    )
 
 
 def _both(w: Writer, n: Expr) -> Iterator[tuple[Poly, Poly, Poly, Poly]]:

@@ -15,7 +15,7 @@ that one kernel computes, in an order in which they could be run.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterable, Mapping, Sequence
+from typing import Collection, Iterable, Mapping, Sequence
 
 from symgrad.node import Contract, Expr, Gather, Map, Reduce, Reindex, Reshape, ScatterAdd
 from symgrad.schedule.kept import (
@@ -62,9 +62,11 @@ class Fusion(Kept):
         roots: Iterable[Expr],
         lane_axes: Mapping[Expr, int | None],
         layouts: Mapping[Expr, Layout],
+        alone: Collection[Expr] = (),
     ) -> None:
+        """`alone` are products that take no epilogue: their sums are complete in the end only."""
         super().__init__(nodes, roots)
-        self.lane_axes, self.layouts = lane_axes, layouts
+        self.lane_axes, self.layouts, self.alone = lane_axes, layouts, alone
         self.groups: list[Group] = []
         self.of_kind: dict[str, list[Group]] = {}
         self.group_of: dict[Expr, Group] = {}
@@ -154,6 +156,8 @@ class Fusion(Kept):
             if group is None or group.kind != "product" or not same or need.shape != n.shape:
                 continue
             first = group.nodes[0]
+            if first in self.alone:
+                continue
             if self.layouts[first] != self.layouts[n] or first.shape != n.shape:
                 continue
             if self._too_long(n, group):

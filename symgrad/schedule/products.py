@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping
+from typing import Callable, Iterator, Mapping, Sequence
 
 from codegen.loops import Accumulate, Const, Declare, Get, Index, Load, Op, Poly, Store, Value
 from symgrad.node import Contract, Expr
@@ -314,14 +314,23 @@ class Product:
         self._finish(acc, shape, at)
 
     def _sum(self, acc: str, shape: tuple[int, int], at: Where) -> None:
-        """The loops over summed indices; one that lies in lanes of an operand is cut in two."""
-        labels = list(self.n.summed)
+        """The loops over summed indices."""
+        self._loop_over(
+            self.n.summed,
+            lambda where: self._multiply(acc, shape, lambda i, j: {**at(i, j), **where}),
+        )
+
+    def _loop_over(
+        self, summed: Sequence[int], body: Callable[[dict[int, Poly]], None]
+    ) -> None:
+        """Loops over indices; one that lies in lanes of an operand is cut in two."""
+        labels = list(summed)
         cut = [k for k in labels if self._cut(k)]
         labels.sort(key=lambda k: k in cut)
 
         def nest(rest: list[int], where: dict[int, Poly]) -> None:
             if not rest:
-                self._multiply(acc, shape, lambda i, j: {**at(i, j), **where})
+                body(where)
                 return
             k, size = rest[0], self.extents[rest[0]]
             if k not in cut:
@@ -352,12 +361,14 @@ class Product:
         w, t = self.w, self.tile
         with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
             where = at(i, j)
-            values: list[Value] = []
-            for operand in (t.scalar, t.vector):
-                index = tuple(where[k] for k in self.n.ins[operand])
-                values.append(w.value(self.n.args[operand], index))
-            product = Op("mul", (values[0], values[1]), self.n.dtype)
+            values = (self._operand(t.scalar, where), self._operand(t.vector, where))
+            product = Op("mul", values, self.n.dtype)
             w.body.append(Accumulate(acc, (i, j), "add", product))
+
+    def _operand(self, operand: int, where: Mapping[int, Poly]) -> Value:
+        """The element of an operand at an index of all labels."""
+        index = tuple(where[k] for k in self.n.ins[operand])
+        return self.w.value(self.n.args[operand], index)
 
     def _unrolled(self, stem: str, extent: int) -> AbstractContextManager[Poly]:
         return self.w.loop(stem, extent, unroll=extent)

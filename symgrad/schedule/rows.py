@@ -17,7 +17,8 @@ from typing import Mapping, Sequence
 
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Gather, Input, Map, Parameter, Reduce, Reindex, Reshape
-from symgrad.schedule.layout import Layout, lane_layout, row_major
+from symgrad.schedule.layout import Layout, row_major
+from symgrad.schedule.windows import Windows
 from symgrad.sizes import Dim, Size, count
 
 COMPACT = 8  # weights with fewer outputs than this stay row-major
@@ -91,8 +92,10 @@ def layouts(
     lane_axes: Mapping[Expr, int | None],
     updates: Mapping[Parameter, Expr],
     fixed: Mapping[Parameter, Layout],
+    in_lanes: Mapping[Expr, Layout],
+    products: Mapping[Contract, Windows],
 ) -> dict[Expr, Layout]:
-    """The layout of every node that may come to lie in memory."""
+    """The layout of every node that may come to lie in memory; `in_lanes` of those with rows."""
     parent: dict[Expr, Expr] = {n: n for n in nodes}
 
     def root(n: Expr) -> Expr:
@@ -110,7 +113,7 @@ def layouts(
     for p, new in updates.items():
         if p in parent and lane_axes[new] is None and new.shape == p.shape and p.shape:
             parent[root(p)] = root(new)
-    wanted: dict[Expr, Layout] = dict(_panels(nodes, lane_axes))
+    wanted: dict[Expr, Layout] = dict(_panels(nodes, lane_axes, products))
     for p, layout in fixed.items():
         wanted[p] = layout
     chosen: dict[Expr, Layout] = {}
@@ -124,13 +127,17 @@ def layouts(
         elif isinstance(n, Parameter) and n in fixed:
             result[n] = fixed[n]
         elif axis is not None:
-            result[n] = lane_layout(n.ndim, axis)
+            result[n] = in_lanes[n]
         else:
             result[n] = chosen.get(root(n), row_major(n.ndim))
     return result
 
 
-def _panels(nodes: Sequence[Expr], lane_axes: Mapping[Expr, int | None]) -> dict[Expr, Layout]:
+def _panels(
+    nodes: Sequence[Expr],
+    lane_axes: Mapping[Expr, int | None],
+    products: Mapping[Contract, Windows],
+) -> dict[Expr, Layout]:
     """Parameters that rows are multiplied with, in panels over their output axis."""
     found: dict[Expr, Layout] = {}
     seen: set[Expr] = set()  # the first use, the forward one, decides
@@ -147,5 +154,7 @@ def _panels(nodes: Sequence[Expr], lane_axes: Mapping[Expr, int | None]) -> dict
             axis = free[-1]
             size = w.shape[axis]
             if isinstance(size, int) and size >= COMPACT:
-                found[w] = lane_layout(w.ndim, axis)
+                taps = products[n].taps if n in products else ()
+                order = sorted(range(w.ndim), key=lambda a: (a != axis, labels[a] not in taps))
+                found[w] = Layout(tuple(order), axis)
     return found

@@ -68,13 +68,14 @@ def tiling(n: Contract, layouts: Mapping[Expr, Layout]) -> Tiling:
     if convert is None and len(holders) == 2:
         convert = _misplaced(n, scalar, lane, layouts)
     extents = n.extents
-    rows = _largest([k for k in n.ins[scalar] if k in n.out and k not in n.ins[vector]], extents)
+    rows = largest([k for k in n.ins[scalar] if k in n.out and k not in n.ins[vector]], extents)
     free = [k for k in n.ins[vector] if k in n.out and k not in n.ins[scalar] and k != lane]
-    cols = _largest(free, extents) if len(holders) == 2 else None
+    cols = largest(free, extents) if len(holders) == 2 else None
     return Tiling(lane, scalar, vector, False, rows, cols, convert)
 
 
-def _largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
+def largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
+    """The label with the most indices."""
     return max(labels, key=lambda k: maximum(extents[k]), default=None)
 
 
@@ -95,7 +96,7 @@ def _summed_lanes(n: Contract, lane: int, layouts: Mapping[Expr, Layout]) -> Til
         if all(_in_lanes(arg, axes, k, layouts) for arg, axes in bases):
             vector = 1 if lane in n.ins[1] else 0
             free = [x for x in n.ins[1 - vector] if x in n.out and x not in n.ins[vector]]
-            return Tiling(k, 1 - vector, vector, True, _largest(free, extents), lane, None)
+            return Tiling(k, 1 - vector, vector, True, largest(free, extents), lane, None)
     return None
 
 

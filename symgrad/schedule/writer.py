@@ -135,7 +135,7 @@ class Writer:
             yield Poly()
             return
         var = self.fresh(stem)
-        self.bounds[var] = self.symbols.most(extent)
+        self.bounds[var] = self._at_most(extent)
         outer, self.body = self.body, []
         self._memo.append({})
         yield Poly.of(var)
@@ -163,6 +163,18 @@ class Writer:
             self.registers.add(name)
         self.body.append(Let(name, value))
         return Get(name, value.dtype)
+
+    def integer(self, value: Value, bound: int, stem: str) -> Poly:
+        """An integer below `bound`, computed once, to be used in indices and extents."""
+        if isinstance(value, Const):
+            return Poly.of(int(value.number))
+        name = self.let(value, stem).name
+        self.bounds[name] = bound
+        return Poly.of(name)
+
+    def _at_most(self, extent: Poly) -> int:
+        largest = self.symbols.largest
+        return extent.value({n: largest.get(n, self.bounds.get(n, 1) - 1) for n in extent.names})
 
     def kernel(self, name: str) -> tuple[Kernel, tuple[str, ...]]:
         """The finished kernel and the buffers to call it with."""
@@ -204,6 +216,11 @@ class Writer:
         # a diagonal runs along two axes: idle lanes then have no memory along the other one
         beside = any(self._varies(at[a]) for a in layout.order if a != layout.lane)
         return total, self.lane is not None and within == Poly.of(self.lane) and not beside
+
+    def stride(self, layout: Layout, n: Expr, axis: int) -> Poly:
+        """Elements from one index of an axis to the next; within a block of lanes it is 1."""
+        unit = tuple(Poly.of(int(a == axis)) for a in range(n.ndim))
+        return self.address(layout, n.shape, unit)[0]
 
     def _divmod(self, poly: Poly, by: int) -> tuple[Poly, Poly]:
         found = divide(poly, by, self.bounds)

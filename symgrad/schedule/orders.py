@@ -1,0 +1,216 @@
+"""In which order the axes of values with rows lie: channels innermost where windows slide.
+
+In: the nodes of a graph and their lane axes. Out: the layout of every node that has rows. Where a
+window slides over an image, its places lie before its channels, `[rows/16][H][W][C][16]`: a window
+is then a few stretches of memory. What is combined elementwise lies alike, and a view of a value
+(a pooling window, a transposition) is laid out as the value it shows.
+
+>>> lane_layouts(toposort([conv2d(x, w)]), lane_axes)[x]
+Layout(order=(0, 2, 3, 1), lane=0)
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Sequence
+
+from symgrad.node import Contract, Expr, Map, Reduce, Reshape
+from symgrad.schedule.kept import is_product, is_view
+from symgrad.schedule.layout import Layout, lane_layout
+from symgrad.schedule.windows import Windows, windows
+from symgrad.sizes import Shape, Size
+
+Order = tuple[int, ...]
+
+
+def in_memory(n: Expr) -> bool:
+    """What may come to lie in memory: everything but a view."""
+    return not is_view(n)
+
+
+def window_products(nodes: Sequence[Expr]) -> dict[Contract, Windows]:
+    """Every product over windows of an image."""
+    found = {}
+    for n in nodes:
+        if is_product(n):
+            assert isinstance(n, Contract)
+            w = windows(n, in_memory)
+            if w is not None:
+                found[n] = w
+    return found
+
+
+def lane_layouts(
+    nodes: Sequence[Expr],
+    lane_axes: Mapping[Expr, int | None],
+    products: Mapping[Contract, Windows],
+) -> dict[Expr, Layout]:
+    """The layout of every node with a lane axis."""
+    result: dict[Expr, Layout] = {}
+    orders = _Orders(nodes, lane_axes).spread(products) if products else {}
+    for n in nodes:
+        axis = lane_axes[n]
+        if axis is not None:
+            found = orders.get(n)
+            result[n] = lane_layout(n.ndim, axis) if found is None else Layout(found, axis)
+    return result
+
+
+def image_order(w: Windows, lane: int | None) -> Order:
+    """Lanes, then the axes that windows slide along, then the others."""
+    sliding = [a.axis for a in w.axes]
+    first = [] if lane is None else [lane]
+    rest = [a for a in range(w.base.ndim) if a not in sliding and a != lane]
+    return (*first, *sliding, *rest)
+
+
+def result_order(n: Contract, w: Windows, lane: int | None) -> Order:
+    """The same of the product."""
+    places = [n.out.index(k) for k in w.places]
+    first = [] if lane is None else [lane]
+    rest = [a for a in range(n.ndim) if a not in places and a != lane]
+    return (*first, *places, *rest)
+
+
+class _Orders:
+    """Classes of nodes that lie alike, and what is known of each."""
+
+    def __init__(self, nodes: Sequence[Expr], lane_axes: Mapping[Expr, int | None]) -> None:
+        self.nodes, self.lane_axes = nodes, lane_axes
+        self.parent = {n: n for n in nodes}
+        self.known: dict[Expr, Order] = {}
+        for n in nodes:
+            if isinstance(n, Map):
+                for a in n.args:
+                    if a.shape == n.shape and lane_axes[a] == lane_axes[n]:
+                        self.parent[self._root(a)] = self._root(n)
+
+    def _root(self, n: Expr) -> Expr:
+        while self.parent[n] is not n:
+            self.parent[n] = self.parent[self.parent[n]]
+            n = self.parent[n]
+        return n
+
+    def spread(self, products: Mapping[Contract, Windows]) -> dict[Expr, Order]:
+        """Orders of all nodes that have one, the first product's word first."""
+        for n, w in products.items():
+            if self.lane_axes[w.base] is not None:
+                self._tell(w.base, image_order(w, self.lane_axes[w.base]))
+            if self.lane_axes[n] is not None and len(w.places) == len(w.axes):
+                self._tell(n, result_order(n, w, self.lane_axes[n]))
+        changed = True
+        while changed:
+            changed = False
+            for n in self.nodes:
+                if len(n.args) == 1 and self.lane_axes[n] is not None:
+                    changed |= self._through(n, n.args[0])
+        return {n: self.known[r] for n in self.nodes if (r := self._root(n)) in self.known}
+
+    def _tell(self, n: Expr, order: Order) -> bool:
+        root = self._root(n)
+        axis = self.lane_axes[n]
+        if root in self.known or axis is None:
+            return False
+        self.known[root] = (axis, *(a for a in order if a != axis))
+        return True
+
+    def _through(self, n: Expr, arg: Expr) -> bool:
+        """What the order of a value says about a view or a reduction of it, and the reverse."""
+        if self.lane_axes[arg] is None:
+            return False
+        ours, theirs = self.known.get(self._root(n)), self.known.get(self._root(arg))
+        if (ours is None) == (theirs is None):
+            return False
+        found: Order | None = None
+        if theirs is not None:
+            found = _forward(n, theirs)
+            return found is not None and self._tell(n, found)
+        assert ours is not None
+        found = _backward(n, ours)
+        return found is not None and self._tell(arg, found)
+
+
+def _forward(n: Expr, order: Order) -> Order | None:
+    """The order of a result from its operand's."""
+    if isinstance(n, Contract):
+        labels = [n.ins[0][a] for a in order if n.ins[0][a] in n.out]
+        if len(labels) < n.ndim:
+            return None
+        return tuple(n.out.index(k) for k in labels)
+    if isinstance(n, Reduce):
+        if n.law == "cumsum":
+            return order
+        kept = [a for a in range(n.args[0].ndim) if a not in n.axes]
+        return tuple(kept.index(a) for a in order if a in kept)
+    return reshaped(n.args[0].shape, n.shape, order) if isinstance(n, Reshape) else None
+
+
+def _backward(n: Expr, order: Order) -> Order | None:
+    if isinstance(n, Contract):
+        labels = [n.out[a] for a in order if n.out[a] in n.ins[0]]
+        if len(labels) < n.args[0].ndim:
+            return None
+        return tuple(n.ins[0].index(k) for k in labels)
+    return reshaped(n.shape, n.args[0].shape, order) if isinstance(n, Reshape) else None
+
+
+def reshaped(before: Shape, after: Shape, order: Order) -> Order | None:
+    """The order after a reshape that cuts axes or joins neighbours; None for any other.
+
+    >>> reshaped((2, 8, 4, 4), (2, 8, 2, 2, 4), (0, 2, 3, 1))
+    (0, 2, 3, 4, 1)
+    """
+    groups = _groups(before, after)
+    if groups is None:
+        return None
+    result: list[int] = []
+    pending = list(order)
+    while pending:
+        axis = pending.pop(0)
+        old, new = next(g for g in groups if axis in g[0])
+        if tuple(pending[: len(old) - 1]) != old[1:] or axis != old[0]:
+            return None
+        del pending[: len(old) - 1]
+        result += new
+    placed = set(result)
+    return (*result, *(a for a in range(len(after)) if a not in placed))
+
+
+def _groups(before: Shape, after: Shape) -> list[tuple[Order, Order]] | None:
+    """Axes that hold the same elements before and after: one to several, or several to one."""
+    groups: list[tuple[Order, Order]] = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        old, new = [i], [j]
+        while before[old[0] : i + 1] != after[new[0] : j + 1]:
+            here, there = _amount(before[old[0] : i + 1]), _amount(after[new[0] : j + 1])
+            if here is None or there is None:
+                return None
+            if here == there:
+                break
+            if here < there:
+                i += 1
+                if i == len(before):
+                    return None
+                old.append(i)
+            else:
+                j += 1
+                if j == len(after):
+                    return None
+                new.append(j)
+        if len(old) > 1 and len(new) > 1:
+            return None
+        groups.append((tuple(old), tuple(new)))
+        i, j = i + 1, j + 1
+    if any(s != 1 for s in (*before[i:], *after[j:])):
+        return None
+    groups += [((k,), ()) for k in range(i, len(before))]
+    return groups
+
+
+def _amount(sizes: Sequence[Size]) -> int | None:
+    total = 1
+    for s in sizes:
+        if not isinstance(s, int):
+            return None
+        total *= s
+    return total
