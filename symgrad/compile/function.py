@@ -11,7 +11,7 @@ In: expressions. Out: callables over NumPy arrays, whose parameters live in a `S
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from symgrad.compile.request import Request, numbered, training
 from symgrad.errors import InputError
 from symgrad.node import Expr, State
 from symgrad.state import Store
+
+if TYPE_CHECKING:
+    from symgrad.compile.profile import Profile
 
 Array = np.ndarray[Any, Any]
 
@@ -83,6 +86,16 @@ class Function:
         from symgrad.compile.report import report
 
         return report(self._pipeline, self._backend)
+
+    def profile(self, *args: Any, seconds: float = 0.2, **named: Any) -> Profile:
+        """Time, arithmetic and bytes of every kernel: `print` it, or read its `rows`.
+
+        Takes the inputs of a call; without any, random ones at the largest sizes. It runs for about
+        so many seconds, on copies: parameters stay what they are.
+        """
+        from symgrad.compile.profile import profile
+
+        return profile(self._pipeline, self._backend, args, named, seconds)
 
     def __repr__(self) -> str:
         outputs = ", ".join(self._request.graph.outputs)
@@ -149,7 +162,7 @@ def function(
     *,
     state: Store | None = None,
     seed: int = 0,
-    threads: int = 1,
+    threads: int | None = None,
     target: str | None = None,
     check: str | None = None,
 ) -> Function:
@@ -160,7 +173,7 @@ def function(
     updates   {parameter: its value after the call}; all are computed from the values before it
     state     the state of another function, to share its parameters
     seed      of initial values and random numbers, where no state is given
-    threads   how many may work on a call at most; one does at present
+    threads   how many may work on a call at most; None: SYMGRAD_THREADS, else one
     target    None for this machine; "avx512", "avx2", "sse2"; or "interpret" to run in NumPy
     check     "finite" raises NonFiniteError at the first term that is NaN or infinite
     """
@@ -178,7 +191,7 @@ def train_step(
     parameters: Any = None,
     state: Store | None = None,
     seed: int = 0,
-    threads: int = 1,
+    threads: int | None = None,
     target: str | None = None,
     check: str | None = None,
 ) -> TrainStep:

@@ -60,7 +60,7 @@ class Native:
             store.lock = calling.Lock()
         library = load(self.code.object)
         self.function = calling.Function.from_json(library, dict(self.code.function), store.lock)
-        for name, memory in self._states():
+        for name, memory in self.states():
             self.function.set_pointer(name, memory)
         self.outputs = [
             Output(name, self.function.output(self.code.outputs[name]), node)
@@ -72,7 +72,7 @@ class Native:
         if debug_level():
             saved.trace(self.code)
 
-    def _states(self) -> list[tuple[str, Array]]:
+    def states(self) -> list[tuple[str, Array]]:
         """The store's memory for every buffer that is kept between calls."""
         store = self.store
         parameters = self.graph.parameters

@@ -1,0 +1,208 @@
+"""`step.profile()`: where the time of a call goes, kernel by kernel.
+
+In: a compiled function, inputs (or none: then random ones at the largest sizes). Out: a `Profile`:
+rows to compute with, and a table to read. A second program, with a look at the machine's counter
+between its kernels, runs on copies of the parameters; the function itself is not touched.
+
+>>> profile = step.profile(X, Y)
+>>> print(profile)
+>>> profile.rows[0].kernel, profile.rows[0].seconds
+('product_linear1', 0.00021)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from symgrad import dtypes
+from symgrad.compile import arguments
+from symgrad.errors import InputError
+from symgrad.node import Expr
+from symgrad.sizes import Dim, value
+from symgrad.state import aligned
+
+if TYPE_CHECKING:
+    from codegen.counts import Counts
+    from symgrad.compile.backend import Backend
+    from symgrad.compile.pipeline import Pipeline
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel, all of its calls together. `floor` is the part of its time that the machine's
+    peak arithmetic or memory bandwidth would need for the same work."""
+
+    kernel: str
+    calls: int
+    seconds: float
+    flops: int
+    bytes: int
+    floor: float
+    computes: str
+    sources: tuple[str, ...]
+
+    @property
+    def gflops(self) -> float:
+        """Billions of operations on floats a second."""
+        return _rate(self.flops, self.seconds)
+
+    @property
+    def gbytes(self) -> float:
+        """Billions of distinct bytes, read and written, a second."""
+        return _rate(self.bytes, self.seconds)
+
+
+def _rate(amount: int, seconds: float) -> float:
+    return amount / seconds / 1e9 if seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Rows from the slowest kernel to the fastest; the middle of `runs` calls at `sizes`. `peak` is
+    the machine's arithmetic in GFLOP/s, `memory` its bandwidth in GB/s, of one thread."""
+
+    rows: tuple[Row, ...]
+    seconds: float
+    sizes: Mapping[str, int]
+    runs: int
+    peak: float
+    memory: float
+
+    def __str__(self) -> str:
+        sizes = "".join(f", {name} {size}" for name, size in self.sizes.items())
+        head = (
+            f"{_time(self.seconds)} in {sum(r.calls for r in self.rows)} kernel calls{sizes}; "
+            f"middle of {self.runs} runs\n"
+            f"machine, one thread: {self.peak:.0f} GFLOP/s, {self.memory:.0f} GB/s from memory"
+        )
+        titles = ("time", "share", "calls", "GFLOP/s", "GB/s", "of floor", "kernel")
+        cells = [titles] + [
+            (
+                _time(row.seconds),
+                f"{100 * row.seconds / self.seconds:.1f} %" if self.seconds else "",
+                str(row.calls),
+                f"{row.gflops:.1f}",
+                f"{row.gbytes:.1f}",
+                f"{100 * row.floor:.0f} %",
+                row.kernel,
+            )
+            for row in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        lines = ["  ".join(c.rjust(w) for c, w in zip(line[:-1], widths)) for line in cells]
+        names = [line[-1].ljust(widths[-1]) for line in cells]
+        about = ["computes", *(_about(row) for row in self.rows)]
+        table = [f"{a}  {b}  {c}".rstrip() for a, b, c in zip(lines, names, about)]
+        return "\n".join([head, "", *table])
+
+
+def _about(row: Row) -> str:
+    return row.computes + (f"  from {', '.join(row.sources)}" if row.sources else "")
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def profile(
+    pipeline: Pipeline,
+    backend: Backend,
+    args: Sequence[Any],
+    named: Mapping[str, Any],
+    seconds: float,
+) -> Profile:
+    """Runs the instrumented program for about `seconds`."""
+    native: Any = getattr(backend, "native", backend)  # the other one compares
+    if not hasattr(native, "code"):
+        raise InputError('a profile needs native code: target="interpret" has none')
+    from codegen.counts import program_counts
+    from codegen.machine import measure
+    from codegen.profile import Timed
+    from symgrad.compile.native import signature
+
+    leaves = pipeline.request.graph.inputs
+    if not args and not named and leaves:
+        args = random_inputs(leaves, pipeline.domains)
+    arrays, sizes = arguments.bind(leaves, args, named)
+    arguments.check_domains(pipeline.domains, leaves, arrays, sizes)
+    program = pipeline.schedule.program
+    takes, _ = signature(pipeline)
+    with native.store.quiet():
+        states = {name: _copy(memory) for name, memory in native.states()}
+    timed = Timed(program, pipeline.target, takes, states)
+    times = timed.run(arrays, seconds)
+    wide = any(b.dtype == "float64" for b in program.buffers)
+    peaks = measure(pipeline.target, "float64" if wide else "float32")
+    rows = _rows(program, _middle(times), program_counts(program, sizes), peaks)
+    return Profile(
+        tuple(sorted(rows, key=lambda row: -row.seconds)),
+        float(_middle(times.sum(axis=1))),
+        sizes,
+        len(times),
+        peaks.flops / 1e9,
+        peaks.levels[-1][1] / 1e9,
+    )
+
+
+def _middle(times: Array) -> Any:
+    """The mean of the middle half of the runs: as little disturbed as the median, and finer than
+    the counter, which on some machines counts in tens of nanoseconds."""
+    ordered = np.sort(times, axis=0)
+    quarter = len(ordered) // 4
+    return ordered[quarter : len(ordered) - quarter].mean(axis=0)
+
+
+def _copy(memory: Array) -> Array:
+    copy = aligned(memory.size, memory.dtype.name)
+    copy[:] = memory.reshape(-1)
+    return copy
+
+
+def _rows(program: Any, times: Array, work: Sequence[Counts], peaks: Any) -> list[Row]:
+    calls: dict[str, list[int]] = {}
+    for i, call in enumerate(program.calls):
+        calls.setdefault(call.kernel, []).append(i)
+    rows = []
+    for kernel in program.kernels:
+        own = calls.get(kernel.name, [])
+        spent = float(sum(times[i] for i in own))
+        least = sum(peaks.floor(work[i].flops, work[i].bytes) for i in own)
+        rows.append(
+            Row(
+                kernel.name,
+                len(own),
+                spent,
+                sum(work[i].flops for i in own),
+                sum(work[i].bytes for i in own),
+                least / spent if spent else 0.0,
+                kernel.comment.replace("\n", "; "),
+                kernel.sources,
+            )
+        )
+    return rows
+
+
+def random_inputs(leaves: Sequence[Expr], domains: Mapping[Expr, Any]) -> list[Array]:
+    """Inputs at their largest: normal floats, labels and indices of their range."""
+    random = np.random.default_rng(0)
+    largest = {s.name: s.max for leaf in leaves for s in leaf.shape if isinstance(s, Dim)}
+    arrays: list[Array] = []
+    for leaf in leaves:
+        shape = tuple(value(s, largest) for s in leaf.shape)
+        if leaf in domains:
+            low, high, _ = domains[leaf]
+            arrays.append(random.integers(low, value(high, largest), shape).astype(leaf.dtype))
+        elif dtypes.is_float(leaf.dtype):
+            arrays.append(random.standard_normal(shape).astype(leaf.dtype))
+        else:
+            arrays.append(random.integers(0, 2, shape).astype(leaf.dtype))
+    return arrays
