@@ -1,0 +1,206 @@
+"""Winograd convolutions: every form and shape against the graph interpreter, loops and machine.
+
+Convolutions are placed in memory by hand and lowered alone, so that what is tested is the kernels
+that `symgrad.schedule.winograd_images` writes and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "codegen"))
+
+from harness import run as run_native
+from harness import targets
+
+from codegen import interpret, verify
+from codegen.loops import Call, Program
+from codegen.target import Target
+from symgrad.interpret import evaluate
+from symgrad.node import Contract, Expr, Input, Map, Parameter, Reindex
+from symgrad.schedule.layout import Layout, row_major
+from symgrad.schedule.symbols import Symbols
+from symgrad.schedule.windows import windows
+from symgrad.schedule.winograd import Plan, planned
+from symgrad.schedule.winograd_images import Images, write_filters
+from symgrad.schedule.winograd_transforms import F2, F4, Algorithm, apply_both, transposed
+from symgrad.schedule.writer import Memory, Writer
+from symgrad.sizes import Dim, Size
+
+LANES = {"avx512": 16, "avx2": 8, "sse2": 4}
+IMAGE = Layout((0, 2, 3, 1), 0)
+PANELS = Layout((0, 2, 3, 1), 0)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution of images (n, c, h, w) with weights (o, c, 3, 3)."""
+
+    n: Size
+    c: int
+    o: int
+    h: int
+    w: int
+    pad: tuple[int, int] = (1, 1)
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return self.h + 2 * self.pad[0] - 2, self.w + 2 * self.pad[1] - 2
+
+
+def slide(image: Expr, out: tuple[int, int], offset: tuple[int, int], tap: int) -> Expr:
+    """The 3 x 3 windows of an image at every place of the result."""
+    maps = [(0, ((0, 1),), 1), (0, ((1, 1),), 1)]
+    maps += [(offset[i], ((2 + i, 1), (4 + i, tap)), 1) for i in (0, 1)]
+    return Reindex.of(image, maps, (*image.shape[:2], *out, 3, 3))
+
+
+def forward(s: Shape, dtype: str) -> tuple[Contract, Expr, Expr]:
+    x = Input("x", (s.n, s.c, s.h, s.w), dtype)
+    w = Parameter("w", (s.o, s.c, 3, 3), dtype=dtype)
+    found = slide(x, s.out, (-s.pad[0], -s.pad[1]), 1)
+    return Contract.parse("ncxykl,ockl->noxy", found, w), x, w
+
+
+def input_gradient(s: Shape, dtype: str) -> tuple[Contract, Expr, Expr]:
+    y = Input("y", (s.n, s.o, *s.out), dtype)
+    w = Parameter("w", (s.o, s.c, 3, 3), dtype=dtype)
+    found = slide(y, (s.h, s.w), s.pad, -1)
+    return Contract.parse("nohwkl,ockl->nchw", found, w), y, w
+
+
+FORMS = {"forward": forward, "input gradient": input_gradient}
+
+
+@dataclass
+class Case:
+    """A convolution in memory, and the program that computes it and what follows it."""
+
+    plan: Plan
+    program: Program
+    arrays: dict[str, np.ndarray]
+    place: tuple[str, Layout, Expr]
+    expected: np.ndarray
+    sizes: dict[str, int]
+
+    def result(self, held: dict[str, np.ndarray]) -> np.ndarray:
+        name, layout, node = self.place
+        whole = layout.unpack(held[name], node.shape, self.program.lanes)
+        return whole[: len(self.expected)]
+
+
+def case(
+    form: str,
+    s: Shape,
+    lanes: int,
+    dtype: str = "float32",
+    algorithm: Algorithm = F2,
+    epilogue: str = "",
+    batch: int = 0,
+    weights: Layout = PANELS,
+    target: Target | None = None,
+) -> Case:
+    n, image, w = FORMS[form](s, dtype)
+    memory = Memory(Symbols(lanes))
+    layouts = {image: IMAGE, w: weights, n: IMAGE}
+    bias = Parameter("bias", (n.shape[1],), dtype=dtype)
+    other = Input("other", n.shape, dtype)
+    after = follow(n, epilogue, bias, other)
+    last = after[-1] if after else n
+    roles = {image: IMAGE, w: weights, bias: row_major(1), other: row_major(4)}
+    for node, layout in roles.items():
+        memory.place(node, layout, "state")
+    stored = {last: (memory.place(last, IMAGE, "state", "result"), IMAGE)}
+    made = planned(n, windows(n, lambda e: e in roles), layouts, algorithm)
+    assert made is not None and made.filters is not None
+    transformed = memory.fresh_buffer("filters", dtype, made.filters.elements(lanes))
+    kernels = [write_filters(memory, made.filters, transformed)]
+    cost = 0 if not after else 9 if epilogue == "long" else 2
+    target = target or Target.host()
+    kernels.append(Images(made, transformed, after, cost, stored, memory, target, {}).write())
+    rng = np.random.default_rng(0)
+    env, arrays = {}, {}
+    live = batch or int(s.n)  # type: ignore[arg-type]
+    for node, layout in roles.items():
+        shape = tuple(live if isinstance(k, Dim) else k for k in node.shape)
+        env[node] = rng.normal(size=shape).astype(dtype)
+        name, _ = memory.home[node]
+        packed = layout.pack(env[node], lanes).reshape(-1)
+        arrays[name] = np.zeros(memory.buffers[name].size, dtype)
+        arrays[name][: packed.size] = packed
+    name = stored[last][0]
+    arrays[name] = np.zeros(memory.buffers[name].size, dtype)
+    sizes = {s.n.name: live} if isinstance(s.n, Dim) else {}
+    expected = evaluate([last], env)[0]
+    return Case(made, finished(memory, kernels), arrays, (name, IMAGE, last), expected, sizes)
+
+
+def follow(n: Expr, epilogue: str, bias: Expr, other: Expr) -> list[Expr]:
+    """What is computed of the result: nothing, its sum with a bias and another image, or more."""
+    if not epilogue:
+        return []
+    spread = Contract.of([[1]], range(4), bias, sizes=dict(enumerate(n.shape)))
+    total = Map.of("add", Map.of("add", n, spread), other)
+    return [total, Map.of("tanh", total)] if epilogue == "long" else [total]
+
+
+def finished(memory: Memory, writers: list[Writer]) -> Program:
+    kernels, calls = [], []
+    for i, w in enumerate(writers):
+        kernel, buffers = w.kernel(f"kernel{i}")
+        kernels.append(kernel)
+        calls.append(Call(kernel.name, buffers))
+    program = Program(
+        memory.symbols.lanes,
+        dict(memory.symbols.sizes),
+        tuple(memory.buffers.values()),
+        tuple(kernels),
+        tuple(calls),
+    )
+    verify.verify(program)
+    return program
+
+
+def check(c: Case, tolerance: float, target: Target | None = None) -> None:
+    """Interpreted and native results against the graph's."""
+    if target is None:
+        held = {k: v.copy() for k, v in c.arrays.items()}
+        interpret.run(c.program, held, c.sizes)
+    else:
+        held = run_native(c.program, c.arrays, c.sizes, target)
+    scale = max(1.0, float(np.abs(c.expected).max()))
+    np.testing.assert_allclose(c.result(held), c.expected, rtol=0, atol=tolerance * scale)
+
+
+SHAPES = {
+    "even": Shape(16, 4, 8, 4, 6),
+    "odd": Shape(16, 3, 5, 5, 7),
+    "no padding": Shape(16, 2, 3, 6, 5, (0, 0)),
+    "wide padding": Shape(16, 2, 3, 4, 5, (2, 2)),
+    "paddings differ": Shape(16, 2, 3, 5, 4, (0, 2)),
+    "one channel": Shape(16, 1, 1, 4, 4),
+    "one place": Shape(16, 2, 2, 3, 3, (0, 0)),
+    "a row": Shape(16, 2, 3, 1, 9),
+    "panels and more": Shape(16, 17, 19, 4, 4),
+    "part of a block": Shape(5, 2, 3, 4, 5),
+    "blocks": Shape(37, 2, 3, 3, 4),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes(form: str, name: str) -> None:
+    for target in targets():
+        machine = Target.named(target)
+        c = case(form, SHAPES[name], machine.lanes, target=machine)
+        check(c, 1e-5, machine)
+    check(case(form, SHAPES[name], 4, target=Target.named("sse2")), 1e-5)
+
+
+def test_transforms() -> None:
+    pass
