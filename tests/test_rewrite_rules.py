@@ -169,6 +169,12 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
     "order of products": lambda: Contract.parse(
         "ij,j->i", Contract.parse("ik,kj->ij", X, leaf("w", 4, 5)), leaf("v", 5)),
     "one division per row": lambda: m("div", X, rows(m("sqrt", m("add", 1e-5, m("square", ROW))))),
+    "sum of a map": lambda: Contract.of([range(4)], range(3), Reindex.of(
+        Contract.parse("nop,ock->ncpk", leaf("dy", 2, 3, 3), leaf("w", 3, 2, 3)),
+        [(0, ((0, 1),), 1), (0, ((1, 1),), 1), (1, ((2, 1), (3, -1)), 2), (0, ((3, 1),), 1)],
+        (2, 2, 5, 3))),
+    "product without axes of size 1": lambda: Reshape.of(
+        Contract.parse("ik,kjl->ijl", X, leaf("w", 4, 1, 5)), (3, 5)),
     "transpose of product": lambda: Contract.parse(
         "ij->ji", Contract.parse("ik,kj->ij", X, leaf("w", 4, 5))),
 }  # fmt: skip

@@ -5,9 +5,9 @@ operand, `sum over o with m(o) = i` of the cotangent, as a Reindex and a sum.
 
 The maps are linear equations `divisor * i = offset + sum coef * o` between the index i of the
 operand and the index o of the result. Gauss-Jordan elimination solves them for as many of the o
-as it can; an o that stays free (a window's tap) becomes an extra axis that is summed, an equation
-that is left without an o (a fixed index, a diagonal) becomes a test: an axis of size 1 that only
-the index 0 hits.
+as it can, the first of a map before the others; an o that stays free (a window's tap) becomes an
+extra axis that is summed, an equation that is left without an o (a fixed index, a diagonal)
+becomes a test: an axis of size 1 that only the index 0 hits.
 
 >>> x = Input("x", (9,))
 >>> y = Reindex.of(x, [(0, ((0, 2), (1, 1)), 1)], (4, 3))    # windows of 3, stride 2
@@ -59,7 +59,8 @@ def _solve(maps: tuple[AxisMap, ...], sizes: Shape) -> tuple[dict[int, Form], li
         if not unknown:
             tests.append(form)
             continue
-        pivot = max(unknown, key=lambda k: maximum(sizes[k]))  # free axes are summed: keep them few
+        # A map names the position before the tap: solved for the position, the taps stay free.
+        pivot = next((k for k in unknown if maximum(sizes[k]) > 1), unknown[0])
         factor = form.pop(("o", pivot))
         value = {v: -c / factor for v, c in form.items()}
         solved = {k: _substitute(f, ("o", pivot), value) for k, f in solved.items()}

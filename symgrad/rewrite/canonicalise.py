@@ -9,6 +9,7 @@ In: any graph. Out: a graph in which equal things are one node more often. The n
     0-d factors                         outside products, and outside sums: c * sum(x * y)
     views                               towards the outputs, and never below a contraction
     sums                                one Contract over all summed axes, axes in order
+    index maps                          of what a view spreads, never of the view; one map, not a map of a map
     axes of size 1                      added by a view, taken off by a Reshape where no view has them
 
 Floats are not an algebra: x * 0 is not 0 (infinity, NaN), x - x is not 0, (a + b) - a is not b; no
@@ -23,6 +24,7 @@ from symgrad import dtypes
 from symgrad.node import Constant, Expr, Map, SizeOf
 from symgrad.rewrite import structure as s
 from symgrad.rewrite.engine import Rule, Signature, Table
+from symgrad.rewrite.indexmaps import normal_reindex
 from symgrad.rewrite.patterns import (
     COMMUTATIVE,
     absolute,
@@ -159,7 +161,7 @@ STRUCTURE = Table("canonicalise", [
          only=lambda t: t[1:] in (("mul",), ("div",))),  # sum_j x_ij r_i -> r_i sum_j x_ij
     Rule("sum of negative", total(-x), -total(x)),  # sum(-x) -> -sum(x)
     Rule("one reshape", node("n", "reshape"), lambda n: s.normal_reshape(n)),  # reshape(reshape x) -> reshape x
-    Rule("one index map", node("n", "reindex"), lambda n: s.normal_reindex(n)),  # x[2:][1:] -> x[3:]
+    Rule("one index map", node("n", "reindex"), normal_reindex),  # x[2:][1:] -> x[3:]
     Rule("one cast", node("n", *_CASTS), _cast),  # float32(float32 x) -> x
 ])
 

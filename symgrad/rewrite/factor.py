@@ -7,6 +7,7 @@ that multiplies least at the planned maximum of run-time sizes.
     sums move inward              sum_j (x @ W)_ij        -> x @ sum_j W_kj
     chains are ordered            (A @ B) @ v             -> A @ (B @ v)
     broadcast products become contractions      sum_k spread(a_ik) * spread(b_kj) -> a @ b
+    a map of a product, summed over taps, is a product over windows
     a transpose of a product is the product written in that order
     x / spread(s)                 x * spread(1 / s), where s is never near 0
 
@@ -23,6 +24,7 @@ from typing import Sequence
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map
 from symgrad.rewrite.engine import Rule, Run, Table
+from symgrad.rewrite.indexmaps import mapped_product, product_without_units
 from symgrad.rewrite.patterns import node, tag, var, view
 from symgrad.rewrite.stabilise import positive, shifted
 from symgrad.rewrite.structure import Operand, places
@@ -127,15 +129,19 @@ def _follow(
 
 
 def sum_first(n: Expr) -> Expr | None:
-    """An index that one operand alone has is summed in that operand."""
+    """An index that one operand alone has is summed in that operand.
+
+    One of size 1 stays: there is nothing to sum, and the operand is read as it is stored.
+    """
     assert isinstance(n, Contract)
     if len(n.args) < 2 or n.dtype != n.args[0].dtype:
         return None
+    extents = n.extents
     times: dict[int, int] = {}
     for labels in n.ins:
         for k in labels:
             times[k] = times.get(k, 0) + 1
-    alone = {k for k in n.summed if times[k] == 1}
+    alone = {k for k in n.summed if times[k] == 1 and extents[k] != 1}
     if not alone:
         return None
     ins, args = [], []
@@ -204,9 +210,11 @@ def one_division_per_row(x: Expr, y: Expr) -> bool:
 # fmt: off
 TABLE = Table("factor", [
     Rule("broadcast product", node("n", "sum"), broadcast_product, only=lambda t: t[1:] == ("mul",)),  # sum_k b(a_ik) b(b_kj) -> a @ b
+    Rule("sum of a map", node("n", "sum"), lambda n, run: mapped_product(n, run), only=lambda t: t[1:] == ("reindex",)),  # sum_k (dy w)[i - k, k] -> sum_k dy[i - k] w[k]
     Rule("sum inside product", node("n", "sum"), lambda n, run: sum_inside(n, run), only=lambda t: t[1:] == ("contract",)),  # sum_j x_ik w_kj -> x_ik (sum_j w_kj)
     Rule("sum first", node("n", "contract"), sum_first),  # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
     Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
+    Rule("product without axes of size 1", node("n", "reshape"), lambda n, run: product_without_units(n, run), only=lambda t: t[1:] == ("contract",)),  # reshape (x w)_ij1 -> (x w)_ij
     Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
          only=lambda t: t[1:] == ("contract",)),  # (A B)^T -> contraction written transposed
 ])

@@ -15,7 +15,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from symgrad import dtypes
-from symgrad.node import Constant, Contract, Expr, Map, Reindex, Reshape, SizeOf
+from symgrad.node import Constant, Contract, Expr, Map, Reshape, SizeOf
 from symgrad.rewrite.patterns import COMMUTATIVE, tag
 from symgrad.sizes import Shape, Size
 
@@ -97,7 +97,7 @@ def _lift_order(n: Expr, arrays: Sequence[Expr]) -> Expr | None:
         if not a.shape or a.args[0].ndim == n.ndim:
             inner.append(a.args[0] if a.shape else a)
             continue
-        inner.append(_view_into(a.args[0], [order.index(p) for p in places(a)], shape))
+        inner.append(view_into(a.args[0], [order.index(p) for p in places(a)], shape))
     made = Map.of(n.attrs[0], *inner)
     return Contract.of([order], range(n.ndim), made)
 
@@ -112,7 +112,7 @@ def _lift_partly(n: Expr, used: Sequence[int]) -> Expr:
             continue
         labels = [used.index(p) for p in places(a)]
         x = a.args[0]
-        inner.append(x if not x.shape else _view_into(x, labels, shape))
+        inner.append(x if not x.shape else view_into(x, labels, shape))
     made = Map.of(n.attrs[0], *inner)
     return Contract.of([used], range(n.ndim), made, sizes=dict(enumerate(n.shape)))
 
@@ -123,7 +123,8 @@ def places(view: Expr) -> list[int]:
     return [where[k] for k in view.attrs[0][0]]
 
 
-def _view_into(x: Expr, labels: Sequence[int], shape: Shape) -> Expr:
+def view_into(x: Expr, labels: Sequence[int], shape: Shape) -> Expr:
+    """An operand spread into a shape: its axis i becomes axis `labels[i]`."""
     if list(labels) == list(range(len(shape))):
         return x
     return Contract.of([labels], range(len(shape)), x, sizes=dict(enumerate(shape)))
@@ -294,7 +295,7 @@ def _row(r: Expr, n: Contract) -> Expr:
         return inner
     where = {p: i for i, p in enumerate(n.out)}
     labels = [where[p] for p in places(r)]
-    return _view_into(inner, labels, n.shape)
+    return view_into(inner, labels, n.shape)
 
 
 def merge_sums(n: Expr) -> Expr | None:
@@ -344,13 +345,13 @@ def normal_reshape(n: Expr) -> Expr | None:
         return Reshape.of(x.args[0], n.shape)
     added = _added_units(x.shape, n.shape)
     if added is not None:
-        return _view_into(x, [p for p in range(n.ndim) if p not in added], n.shape)
+        return view_into(x, [p for p in range(n.ndim) if p not in added], n.shape)
     removed = _added_units(n.shape, x.shape)
     if removed is not None and tag(x) == "view":
         if not set(places(x)) & set(removed):
             left = [p for p in range(x.ndim) if p not in removed]
             inner = x.args[0]
-            return _view_into(inner, [left.index(p) for p in places(x)], n.shape)
+            return view_into(inner, [left.index(p) for p in places(x)], n.shape)
     if tag(x) == "view" and not x.args[0].shape:
         return x.args[0]  # every element is one 0-d value
     return None
@@ -367,31 +368,6 @@ def _added_units(shape: Shape, longer: Shape) -> list[int] | None:
         else:
             return None
     return added if i == len(shape) and added else None
-
-
-def normal_reindex(n: Expr) -> Expr | None:
-    """The identity is its operand; an index map of an index map is one when nothing is filled."""
-    assert isinstance(n, Reindex)
-    x = n.args[0]
-    if n.shape == x.shape and all(m == (0, ((k, 1),), 1) for k, m in enumerate(n.maps)):
-        return x
-    if isinstance(x, Reindex) and all(n.inside(k) for k in range(x.ndim)):
-        maps = []
-        for offset, terms, divisor in x.maps:
-            coefficients: dict[int, int] = {}
-            for axis, c in terms:
-                inner_offset, inner_terms, _ = n.maps[axis]
-                offset += c * inner_offset
-                for k, d in inner_terms:
-                    coefficients[k] = coefficients.get(k, 0) + c * d
-            maps.append((offset, tuple((k, c) for k, c in coefficients.items() if c), divisor))
-        return Reindex.of(x.args[0], maps, n.shape, x.fill)
-    if tag(x) == "view" and not x.args[0].shape:
-        if all(n.inside(k) for k in range(x.ndim)) or (
-            isinstance(x.args[0], Constant) and x.args[0].scalar == n.fill
-        ):
-            return x.args[0]
-    return None
 
 
 def is_commutative_map(signature: tuple[str, ...]) -> bool:
