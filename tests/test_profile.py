@@ -43,7 +43,8 @@ def test_rows_are_the_kernels_with_their_work() -> None:
     products = sum(row.flops for row in profile.rows if row.kernel.startswith("product"))
     assert products >= 2 * 24 * (2 * 20 * 64 + 3 * 64 * 5)
     for row in profile.rows:
-        assert row.bytes > 0 and row.floor >= 0 and row.computes
+        assert row.bytes > 0 and row.floor >= 0
+        assert row.computes or row.kernel == "advance_rng"
         if row.seconds:  # a kernel may take less than the counter's step
             assert row.gflops * row.seconds * 1e9 == pytest.approx(row.flops)
         if row.kernel.startswith("product"):
