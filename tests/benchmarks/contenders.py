@@ -1,227 +1,113 @@
-"""One training step of a workload in symgrad and in each peer that is installed.
+"""Who is timed: symgrad and the peers that are installed, each in processes of its own.
 
-In: a `Workload`. Out: a function that runs one whole step (forward, backward, update) and returns
-the loss as a Python float; every contender starts from the same weights.
+In: a `Workload`, a number of threads. Out: workers, and a `Contender` for every way in which the
+workload can be run.
+
+A library that reads its number of threads when it is imported needs a process for each number;
+then every library gets processes, and none can disturb another's threads or memory.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from typing import Any, Callable
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
 
-import numpy as np
+from workers import Worker
 from workloads import Workload
 
-Step = Callable[[], float]
-
-
-def symgrad_step(w: Workload) -> Any:
-    """The compiled step itself, so that `run` can be timed too."""
-    import symgrad as sg
-
-    x0, y0, weights = w.arrays()
-    n = sg.dim("batch", max=w.batch)
-    x = sg.input("x", (n, w.sizes[0]))
-    parameters = [sg.parameter(f"p{i}", a.shape, init=a) for i, a in enumerate(weights)]
-    h: Any = x
-    for i in range(0, len(parameters), 2):
-        h = h @ parameters[i] + parameters[i + 1]
-        if i + 2 < len(parameters) and w.activation != "none":
-            h = getattr(sg.nn, w.activation)(h)
-    if w.loss == "cross_entropy":
-        loss = sg.losses.cross_entropy(h, sg.input("y", (n,), dtype="int32"))
-    else:
-        loss = sg.losses.mse_loss(h, sg.input("y", (n, w.sizes[-1])))
-    optimizer = sg.optim.SGD(w.lr) if w.optimizer == "sgd" else sg.optim.Adam(w.lr)
-    return sg.train_step(loss, optimizer, seed=0)
-
-
-def symgrad(w: Workload) -> Step:
-    x, y, _ = w.arrays()
-    step = symgrad_step(w)
-    return lambda: step(x, y)  # type: ignore[no-any-return]
-
-
-def torch(w: Workload) -> Step:
-    import torch as T
-
-    T.set_num_threads(1)
-    x0, y0, weights = w.arrays()
-    x, y = T.from_numpy(x0), T.from_numpy(y0)
-    if w.loss == "cross_entropy":
-        y = y.long()
-    layers: list[Any] = []
-    for i in range(0, len(weights), 2):
-        layer = T.nn.Linear(*weights[i].shape)
-        with T.no_grad():
-            layer.weight.copy_(T.from_numpy(weights[i].T))
-            layer.bias.copy_(T.from_numpy(weights[i + 1]))
-        layers.append(layer)
-        if i + 2 < len(weights) and w.activation != "none":
-            layers.append({"tanh": T.nn.Tanh, "relu": T.nn.ReLU, "gelu": T.nn.GELU}[w.activation]())
-    model = T.nn.Sequential(*layers)
-    criterion = T.nn.CrossEntropyLoss() if w.loss == "cross_entropy" else T.nn.MSELoss()
-    kind = T.optim.SGD if w.optimizer == "sgd" else T.optim.Adam
-    optimizer = kind(model.parameters(), lr=w.lr)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
-
-    return step
-
-
-def jax(w: Workload) -> Step:
-    import jax as J
-    import jax.numpy as jnp
-
-    x0, y0, weights = w.arrays()
-    x, y = jnp.asarray(x0), jnp.asarray(y0)
-
-    def loss_of(p: list[Any], x: Any, y: Any) -> Any:
-        h = x
-        for i in range(0, len(p), 2):
-            h = h @ p[i] + p[i + 1]
-            if i + 2 < len(p) and w.activation == "gelu":
-                h = J.nn.gelu(h, approximate=False)
-            elif i + 2 < len(p) and w.activation != "none":
-                h = {"tanh": jnp.tanh, "relu": J.nn.relu}[w.activation](h)
-        if w.loss == "mse":
-            return jnp.mean((h - y) ** 2)
-        return -jnp.mean(J.nn.log_softmax(h)[jnp.arange(h.shape[0]), y])
-
-    def sgd(state: Any, x: Any, y: Any) -> Any:
-        loss, g = J.value_and_grad(loss_of)(state[0], x, y)
-        return ([p - w.lr * d for p, d in zip(state[0], g)],), loss
-
-    def adam(state: Any, x: Any, y: Any) -> Any:
-        p, m, v, t = state
-        loss, g = J.value_and_grad(loss_of)(p, x, y)
-        t = t + 1
-        m = [0.9 * a + 0.1 * d for a, d in zip(m, g)]
-        v = [0.999 * a + 0.001 * d * d for a, d in zip(v, g)]
-        c1, c2 = 1 - 0.9**t, 1 - 0.999**t
-        p = [q - w.lr * (a / c1) / (jnp.sqrt(b / c2) + 1e-8) for q, a, b in zip(p, m, v)]
-        return (p, m, v, t), loss
-
-    p = [jnp.asarray(a) for a in weights]
-    zeros = [jnp.zeros_like(a) for a in p]
-    state: list[Any] = [(p,) if w.optimizer == "sgd" else (p, zeros, list(zeros), jnp.float32(0))]
-    compiled = J.jit(sgd if w.optimizer == "sgd" else adam, donate_argnums=(0,))
-    if w.optimizer == "adam":
-        state[0] = (p, zeros, [jnp.zeros_like(a) for a in p], jnp.float32(0))
-
-    def step() -> float:
-        state[0], loss = compiled(state[0], x, y)
-        return float(loss)
-
-    return step
-
-
-def pytensor(w: Workload) -> Step:
-    import pytensor as P
-    import pytensor.tensor as pt
-
-    x0, y0, weights = w.arrays()
-    P.config.floatX = "float32"
-    x, y = pt.fmatrix("x"), pt.ivector("y") if w.loss == "cross_entropy" else pt.fmatrix("y")
-    parameters = [P.shared(a.copy()) for a in weights]
-    h: Any = x
-    for i in range(0, len(parameters), 2):
-        h = h @ parameters[i] + parameters[i + 1]
-        if i + 2 < len(parameters) and w.activation == "gelu":
-            h = h * np.float32(0.5) * (np.float32(1) + pt.erf(h * np.float32(0.5**0.5)))
-        elif i + 2 < len(parameters) and w.activation != "none":
-            h = pt.tanh(h) if w.activation == "tanh" else pt.maximum(h, np.float32(0))
-    if w.loss == "mse":
-        loss = pt.mean((h - y) ** 2)
-    else:
-        logp = pt.special.log_softmax(h, axis=1)
-        loss = -pt.mean(logp[pt.arange(h.shape[0]), y])
-    grads = P.grad(loss, parameters)
-    updates = []
-    if w.optimizer == "sgd":
-        updates = [(p, p - np.float32(w.lr) * g) for p, g in zip(parameters, grads)]
-    else:
-        t = P.shared(np.float32(0))
-        t1 = t + np.float32(1)
-        updates = [(t, t1)]
-        one = np.float32(1)
-        for p, g in zip(parameters, grads):
-            m, v = P.shared(p.get_value() * 0), P.shared(p.get_value() * 0)
-            m1 = np.float32(0.9) * m + np.float32(0.1) * g
-            v1 = np.float32(0.999) * v + np.float32(0.001) * g * g
-            a = m1 / (one - np.float32(0.9) ** t1)
-            b = pt.sqrt(v1 / (one - np.float32(0.999) ** t1)) + np.float32(1e-8)
-            updates += [(m, m1), (v, v1), (p, p - np.float32(w.lr) * a / b)]
-    f = P.function([x, y], loss, updates=updates)
-    return lambda: float(f(x0, y0))
-
-
-def numpy(w: Workload) -> Step:
-    """Written by hand, as a careful user would."""
-    x, y, p = w.arrays()
-    m, v, count = [np.zeros_like(a) for a in p], [np.zeros_like(a) for a in p], [0]
-    if w.activation == "gelu":
-        raise ImportError("NumPy has no erf")
-    forward = {
-        "tanh": (np.tanh, lambda h: 1 - h * h),
-        "relu": (lambda z: np.maximum(z, 0), lambda h: h > 0),
-        "none": (lambda z: z, lambda h: np.float32(1)),
-    }
-    function, slope = forward[w.activation]
-    rows = np.arange(w.batch)
-
-    def step() -> float:
-        hidden = [x]
-        for i in range(0, len(p), 2):
-            z = hidden[-1] @ p[i] + p[i + 1]
-            hidden.append(function(z) if i + 2 < len(p) else z)
-        z = hidden[-1]
-        e = np.exp(z - z.max(1, keepdims=True))
-        total = e.sum(1, keepdims=True)
-        loss = np.mean(np.log(total[:, 0]) + z.max(1) - z[rows, y])
-        d = e / total
-        d[rows, y] -= 1
-        d *= np.float32(1 / w.batch)
-        count[0] += 1
-        for i in reversed(range(0, len(p), 2)):
-            h = hidden[i // 2]
-            grads = (h.T @ d, d.sum(0))
-            if i:
-                d = (d @ p[i].T) * slope(h)
-            for k, g in zip((i, i + 1), grads):
-                _update(w, p, m, v, k, g, count[0])
-        return float(loss)
-
-    return step
-
-
-def _update(w: Workload, p: list, m: list, v: list, k: int, g: np.ndarray, t: int) -> None:
-    if w.optimizer == "sgd":
-        p[k] -= np.float32(w.lr) * g
-        return
-    m[k] = np.float32(0.9) * m[k] + np.float32(0.1) * g
-    v[k] = np.float32(0.999) * v[k] + np.float32(0.001) * g * g
-    step = np.float32(w.lr / (1 - 0.9**t))
-    p[k] -= step * m[k] / (np.sqrt(v[k] * np.float32(1 / (1 - 0.999**t))) + np.float32(1e-8))
-
-
-PEERS: dict[str, Callable[[Workload], Step]] = {
-    "torch": torch,
-    "jax": jax,
-    "pytensor": pytensor,
-    "numpy": numpy,
+PEERS = ("torch", "jax", "pytensor", "numpy")
+# Restricted to 256-bit vectors; read by PyTorch, oneDNN, MKL, OpenBLAS and XLA when they start.
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
 }
 
 
-def installed(names: list[str] | None = None) -> dict[str, Callable[[Workload], Step]]:
-    """The peers that can be imported here."""
-    return {
-        name: build
-        for name, build in PEERS.items()
+@dataclass(frozen=True)
+class Contender:
+    """A column of the table: `build(workload)` in the worker's process makes a step, one call of
+    which is `steps` training steps."""
+
+    name: str
+    worker: Worker
+    build: Callable[..., Any]
+    options: tuple[Any, ...]
+    steps: int = 1
+
+    def ready(self, w: Workload) -> None:
+        self.worker.build(self.name, build, self.build, w, self.options)
+
+    def losses(self, count: int) -> list[float]:
+        return [self.worker.call(self.name) for _ in range(count)]
+
+    def seconds(self, count: int) -> float:
+        """Per training step, over `count` calls."""
+        return self.worker.time(self.name, count) / self.steps
+
+    def drop(self) -> None:
+        self.worker.drop(self.name)
+
+
+def build(path: tuple[str, str], w: Workload, options: Sequence[Any]) -> Any:
+    """In a worker: the step that the named function makes."""
+    module, function = path
+    return getattr(importlib.import_module(module), function)(w, *options)
+
+
+def installed(names: Sequence[str] | None = None) -> list[str]:
+    """The peers that can be imported here, or those of `names`."""
+    return [
+        name
+        for name in PEERS
         if (names is None or name in names) and importlib.util.find_spec(name) is not None
-    }
+    ]
+
+
+class Field:
+    """The workers for one number of threads."""
+
+    def __init__(
+        self, threads: int, names: Sequence[str] | None = None, target: str | None = None
+    ) -> None:
+        self.threads, self.target = threads, target
+        environment = AVX2 if target == "avx2" else {}
+        self.workers = {
+            name: Worker(name, threads, environment) for name in ("symgrad", *installed(names))
+        }
+
+    def contenders(self, w: Workload) -> list[Contender]:
+        """Who can run the workload; symgrad comes first."""
+        ours = (self.threads, self.target)
+        found = [Contender("symgrad", self.workers["symgrad"], ("ours", "build"), ours)]
+        if w.name in ("mlp_xs", "mlp_tab"):
+            run = ("ours", "epoch")
+            found.append(Contender("symgrad run", self.workers["symgrad"], run, ours, 256))
+        for name, worker in self.workers.items():
+            for label, path, options in ways(name, w, self.threads):
+                found.append(Contender(label, worker, path, options))
+        return found
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+
+def ways(name: str, w: Workload, threads: int) -> list[tuple[str, tuple[str, str], tuple]]:
+    """How a peer runs the workload: label, function, options."""
+    if name == "torch":
+        plain = ("torch", ("peer_torch", "build"), (threads,))
+        last = ("torch channels-last", ("peer_torch", "build"), (threads, True))
+        return [plain, last] if w.images else [plain]
+    if name == "jax":
+        return [("jax", ("peer_jax", "build"), (threads,))]
+    gelu = any(getattr(layer, "name", "") == "gelu" for layer in w.layers)
+    if name == "pytensor" and w.dense:
+        return [("pytensor", ("peer_small", "pytensor"), (threads,))]
+    if name == "numpy" and w.dense and not gelu:  # NumPy has no erf
+        return [("numpy", ("peer_small", "numpy"), (threads,))]
+    return []
