@@ -417,7 +417,7 @@ def _steps(index: Poly, names: Names, sizes: Names) -> tuple[Steps, int]:
     strides: dict[str, int] = defaultdict(int)
     for monomial, factor in index.terms:
         moving = [n for n in monomial if n not in sizes]
-        others = math.prod(sizes[n][0] for n in monomial if n in sizes)
+        others = math.prod(int(sizes[n][0]) for n in monomial if n in sizes)
         for n in moving[:1]:  # of a product of variables the others at their largest
             rest = math.prod(_turns_of(names, m) - 1 for m in moving[1:])
             strides[n] += factor * others * rest
