@@ -116,7 +116,7 @@ class Statements(Values):
         """The turn of a loop for its number among all, kept between 0 and the loop's extent."""
         if len(self.first) == 1:
             return turn
-        here = self.env[TURN] = turn
+        self.env[TURN] = turn
         here = self.integer(Poly.of(TURN) - first)
         del self.env[TURN]
         assert isinstance(here, Reg)

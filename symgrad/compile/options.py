@@ -4,6 +4,7 @@ In: keyword arguments of `sg.function` and `sg.train_step`, and the environment.
 
     target      None (this machine), "avx512", "avx2", "sse2", or "interpret": the graph is run by
                 NumPy, node by node; slow, and what native code is compared with
+    threads     how many may work on a call; None: what SYMGRAD_THREADS says, else one
     check       "finite": an error names the first term that is NaN or infinite
     SYMGRAD_CHECK=1     every call is computed after each stage, and the values compared
     SYMGRAD_DEBUG=1..5  prints while compiling: 1 stage sizes, 2 graphs, 3 loops, 4 LLVM,
@@ -36,11 +37,25 @@ def options(target: Any, threads: Any, check: Any) -> Options:
     """Checked options."""
     if target is not None and target not in TARGETS:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise InputError(f"threads must be a positive int, got {threads!r}")
     if check not in (None, "finite"):
         raise InputError(f'check must be None or "finite", got {check!r}')
-    return Options(target or "native", threads, check)
+    return Options(target or "native", _threads(threads), check)
+
+
+def _threads(given: Any) -> int:
+    """How many threads may work on a call."""
+    from codegen.threads import MOST
+
+    said = os.environ.get("SYMGRAD_THREADS", "").strip()
+    if given is None and said:
+        if not said.isascii() or not said.isdigit() or not 1 <= int(said) <= MOST:
+            raise InputError(f"SYMGRAD_THREADS must be a number in 1..{MOST}, got {said!r}")
+        return int(said)
+    if given is None:
+        return 1
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= MOST:
+        raise InputError(f"threads must be an int in 1..{MOST}, got {given!r}")
+    return given
 
 
 def debug_level() -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,7 @@ class Pipeline:
         from symgrad.schedule import schedule
 
         graph = self.rewritten
-        return schedule(
+        made = schedule(
             graph.inputs,
             graph.outputs,
             graph.updates,
@@ -155,6 +156,8 @@ class Pipeline:
             fixed=self.fixed,
             lanes=self.lanes,
         )
+        program = replace(made.program, threads=self.options.threads)  # which changes no kernel
+        return replace(made, program=program)
 
     # -- reading -------------------------------------------------------------------------------
     def stage(self, name: str) -> str:

@@ -34,6 +34,7 @@ def report(pipeline: Pipeline, backend: Backend) -> str:
 def facts(pipeline: Pipeline) -> dict[str, Any]:
     """What a report says, as JSON."""
     from codegen import memory
+    from codegen.loops import PLANNED
 
     program, plan, graph = pipeline.schedule.program, pipeline.plan, pipeline.rewritten
     calls: dict[str, int] = {}
@@ -51,10 +52,10 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
     size = {b.name: b.size * dtypes.ITEMSIZE[b.dtype] for b in program.buffers}
     by_role: dict[str, int] = {}
     for b in program.buffers:
-        if b.role != "arena":
+        if b.role not in PLANNED:
             by_role[b.role] = by_role.get(b.role, 0) + size[b.name]
     return {
-        "target": f"{pipeline.target.cpu}, {program.lanes} lanes",
+        "target": f"{pipeline.target.cpu}, {program.lanes} lanes, {_threads(program.threads)}",
         "kernels": kernels,
         "calls": len(program.calls),
         "flops": flops(graph),
@@ -117,6 +118,10 @@ def _text(known: Mapping[str, Any], cached: bool) -> str:
 
 def _interpreted(graph: Graph) -> str:
     return f"{len(graph.nodes)} nodes, {_count(flops(graph))}flop a call, run by NumPy\n"
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"up to {count} threads"
 
 
 def _count(number: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from codegen import interpret, memory
 from codegen.assemble import assemble, verify
+from codegen.bundle import with_entries
 from codegen.emit import emit
 from codegen.load import load
 from codegen.loops import Buffer, Call, Derived, Kernel, Program, Stmt
@@ -54,7 +55,8 @@ def run(
     plan = memory.plan(prog)
     text = emit(prog, plan, target)
     verify(text, target)
-    library = load(assemble(text, target))
+    code = assemble(text, target)
+    library = load(with_entries(code, target) if prog.threads > 1 else code)
     step = library.function("step", None, ctypes.c_void_p, ctypes.c_void_p)
     held = {name: _guarded(array) for name, array in arrays.items()}
     arena = _guarded(np.zeros(plan.size, np.uint8))
