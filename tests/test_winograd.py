@@ -7,7 +7,7 @@ that `symgrad.schedule.winograd_images` writes and nothing else.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from symgrad.schedule.symbols import Symbols
 from symgrad.schedule.windows import windows
 from symgrad.schedule.winograd import Plan, planned
 from symgrad.schedule.winograd_images import Images, write_filters
-from symgrad.schedule.winograd_transforms import F2, F4, Algorithm, apply_both, transposed
+from symgrad.schedule.winograd_transforms import F2, Algorithm
 from symgrad.schedule.writer import Memory, Writer
 from symgrad.sizes import Dim, Size
 
@@ -122,7 +122,8 @@ def case(
     kernels = [write_filters(memory, made.filters, transformed)]
     cost = 0 if not after else 9 if epilogue == "long" else 2
     target = target or Target.host()
-    kernels.append(Images(made, transformed, after, cost, stored, memory, target, {}).write())
+    images = Images(made, after, cost, stored, memory, target, {}, transformed)
+    kernels.append(images.write())
     rng = np.random.default_rng(0)
     env, arrays = {}, {}
     live = batch or int(s.n)  # type: ignore[arg-type]
@@ -153,7 +154,7 @@ def finished(memory: Memory, writers: list[Writer]) -> Program:
     kernels, calls = [], []
     for i, w in enumerate(writers):
         kernel, buffers = w.kernel(f"kernel{i}")
-        kernels.append(kernel)
+        kernels.append(replace(kernel, split=w.split))
         calls.append(Call(kernel.name, buffers))
     program = Program(
         memory.symbols.lanes,

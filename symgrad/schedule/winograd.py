@@ -1,7 +1,7 @@
 """Convolutions by Winograd's algorithm: which ones, and what their kernels need.
 
-In: a product over the 3 x 3 windows of an image (`symgrad.schedule.windows`), stride 1, with samples
-in lanes. Out: a `Plan` where fewer multiplications win over the transforms they cost, else None.
+In: a product over the 3 x 3 windows of an image (`symgrad.schedule.windows`), stride 1, samples in
+lanes. Out: a `Plan` where fewer multiplications win over the transforms they cost, else None.
 
     forward          Y[n,o,y,x]  = sum c,k,l  X[n,c, y + k - p, x + l - p] * W[o,c,k,l]
     input gradient   the same, of the output's gradient with the taps in reverse order

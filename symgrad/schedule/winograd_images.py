@@ -7,15 +7,13 @@ transforms the weights; the other does for some tiles t at a time, for F(2x2) an
     for p, for o, t:     M[p, t, o] = sum c  U[p, o, c] * V[p, t, c]           at 16 positions p
     for t, for o:        y = A^T M[:, t, o] A                   2 x 2 outputs: epilogue, stores
 
-V and M fill a part of the second cache. Tiles are numbered through the whole image, so that a
-register tile holds several of them whatever the image's width.
+Turns over tiles are independent of each other, and V and M are lost at the end of one.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Callable, Iterator, Sequence
 
 from codegen.loops import (
     ITEMSIZE,
@@ -30,18 +28,15 @@ from codegen.loops import (
     Store,
     Value,
 )
-from codegen.target import Target
-from symgrad.node import Expr
-from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import divide, live_lanes
 from symgrad.schedule.tiling import ACCUMULATORS, Part, even_split, split
-from symgrad.schedule.winograd import TAPS, Filters, Plan
+from symgrad.schedule.winograd import TAPS, Filters
+from symgrad.schedule.winograd_tiles import Place, Tiles
 from symgrad.schedule.winograd_transforms import apply_both
-from symgrad.schedule.writer import At, Memory, Writer
+from symgrad.schedule.writer import Memory, Writer
 
-LIGHT = 4  # operations of an epilogue that is written out for every output of a tile
-SHARE = 4  # V and M together fill this part of the second cache
-Tests = Sequence["Value | None"]  # one for each of some inputs; None: it is always there
+WIDE = 2  # vectors of a register tile
+TILES = 4  # tiles at a time: more fill the second cache, fewer read weights too often
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -52,7 +47,8 @@ def write_filters(memory: Memory, filters: Filters, target: str) -> Writer:
     w = Writer(memory)
     (along, other), places = filters.shape, range(TAPS)
     name = w.touch(target, "w")
-    with w.loop("b", w.symbols.blocks(along)) as b, w.loop("f", other) as f:
+    with w.loop("f", other) as f, w.loop("b", w.symbols.blocks(along)) as b:
+        w.split = tuple(f.names)
         with w.vector(live_lanes(w.symbols, along, b)) as lane:
             at = [Poly()] * filters.weights.ndim
             at[filters.lane], at[filters.other] = b * w.lanes + lane, f
@@ -75,49 +71,31 @@ def _tap(w: Writer, filters: Filters, at: Sequence[Poly], place: tuple[int, int]
 
 
 @dataclass
-class Images:
-    """Writes one convolution and its epilogue."""
+class Images(Tiles):
+    """Writes one convolution and its epilogue; `transformed` is the buffer of its weights."""
 
-    plan: Plan
-    transformed: str  # the buffer of the transformed weights
-    epilogue: Sequence[Expr]  # elementwise nodes after it, operands first
-    cost: int  # operations of the epilogue
-    stored: Mapping[Expr, tuple[str, Layout]]  # what of it goes to memory
-    memory: Memory
-    target: Target
-    copies: Mapping[Expr, tuple[str, Layout]]  # operands in the layout they are read in
+    transformed: str
 
     def __post_init__(self) -> None:
-        plan = self.plan
-        self.w = Writer(self.memory)
-        self.w.copies = dict(self.copies)
-        self.s, self.lanes = self.memory.symbols, self.memory.symbols.lanes
-        self.n, self.dtype, self.algorithm = plan.n, plan.n.dtype, plan.algorithm
-        self.inner, self.outer = plan.size(plan.inner), plan.size(plan.outer)
-        self.count = plan.tiles[0] * plan.tiles[1]
-        self.wide, self.width = self._sizes()
-        # vectors of a position, an odd number: positions then start in different cache sets
-        self.v_rows, self.m_rows = self.width * self.inner | 1, self.width * self.outer | 1
-        self.v = self._scratch("patches", self.v_rows)
-        self.m = self._scratch("products", self.m_rows)
+        super().__post_init__()
+        self.m_rows = self._rows(self.width * self.outer)
+        self.m = self._scratch("products", self.algorithm.positions * self.m_rows)
 
-    def _scratch(self, name: str, rows: int) -> str:
-        size = self.algorithm.positions * rows * self.lanes
-        return self.memory.fresh_buffer(name, self.dtype, size)
+    @property
+    def wide(self) -> int:
+        return min(WIDE, self.count)
 
-    def _sizes(self) -> tuple[int, int]:
-        """Vectors of a register tile, and tiles that are computed at a time."""
-        wide = min(2, self.count)
+    def _width(self) -> int:
         each = self.algorithm.positions * (self.inner + self.outer) * self.lanes
-        most = max(2 * wide, self.target.l2 // SHARE // (each * ITEMSIZE[self.dtype]))
-        width = -(-self.count // -(-self.count // most))
-        return wide, -(-width // wide) * wide
+        fit = self.target.l2 // (each * ITEMSIZE[self.dtype])
+        most = max(self.wide, min(TILES, self.count, fit))
+        return -(-most // self.wide) * self.wide
 
-    # -- loops ----------------------------------------------------------------------------------
     def write(self) -> Writer:
         groups = -(-self.count // self.width)
-        blocks = self.s.blocks(self.n.extents[self.plan.batch])
+        blocks = self.s.blocks(self.batch)
         with self.w.loop("b", blocks * groups) as turn:
+            self.w.split = tuple(turn.names)
             self.block, group = self._divided(turn, groups, self.s.most(blocks))
             self.first = group * self.width
             live = self._live_tiles()
@@ -125,94 +103,6 @@ class Images:
             self._multiply(live)
             self._transform_results(live)
         return self.w
-
-    def _live_tiles(self) -> Poly:
-        """How many tiles this group has: the last one may have fewer."""
-        if self.count % self.width == 0:
-            return Poly.of(self.width)
-        rest = Index(Poly.of(self.count) - self.first, "int64")
-        found = Op("minimum", (rest, Const(self.width, "int64")), "int64")
-        return self.w.integer(found, self.width + 1, "live")
-
-    def _divided(self, number: Poly, by: int, below: int) -> tuple[Poly, Poly]:
-        """Quotient, which is smaller than `below`, and remainder."""
-        found = divide(number, by, self.w.bounds)
-        if found is not None:
-            return found
-        q = Op("div_int", (Index(number, "int64"), Const(by, "int64")), "int64")
-        quotient = self.w.integer(q, below, "q")
-        return quotient, number - quotient * by
-
-    @contextmanager
-    def _tiles(self, live: Poly) -> Iterator[tuple[Poly, tuple[Poly, Poly]]]:
-        """The loop over the tiles of a group: number in it, row and column of its first place."""
-        m, (down, across) = self.algorithm.outputs, self.plan.tiles
-        with self.w.loop("t", live) as t:
-            row, column = self._divided(self.first + t, across, down)
-            yield t, (row * m, column * m)
-
-    def _turns(self, condition: Value) -> Poly:
-        """1 where the condition holds, else 0: the turns of a loop over what depends on it."""
-        one, zero = Const(1, "int64"), Const(0, "int64")
-        return self.w.integer(Op("where", (condition, one, zero), "int64"), 2, "turns")
-
-    # -- inputs ---------------------------------------------------------------------------------
-    def _transform_inputs(self, live: Poly) -> None:
-        """Patches inside of the image are read as they are; at its border every input is asked
-        for."""
-        with self._tiles(live) as (t, place):
-            first = (place[0] + self.plan.shift[0], place[1] + self.plan.shift[1])
-            tests = [self._inside(axis, first[axis]) for axis in (0, 1)]
-            within = _all([*tests[0], *tests[1]])
-            anywhere: Tests = [None] * self.algorithm.size
-            if within is None:
-                self._patch(t, first, (anywhere, anywhere))
-                return
-            turns = self._turns(within)
-            with self.w.loop("if", turns):
-                self._patch(t, first, (anywhere, anywhere))
-            with self.w.loop("if", 1 - turns):
-                self._patch(t, first, (tests[0], tests[1]))
-
-    def _inside(self, axis: int, first: Poly) -> Tests:
-        """For each input of a patch along an axis, whether it is in the image."""
-        size, low = self.plan.windows.axes[axis].size, self.plan.shift[axis]
-        high = low + (self.plan.tiles[axis] - 1) * self.algorithm.outputs
-        found: list[Value | None] = []
-        for i in range(self.algorithm.size):
-            here = Index(first + i, "int64")
-            tests: list[Value] = []
-            if low + i < 0:
-                tests.append(Op("greater_equal", (here, Const(0, "int64")), "bool"))
-            if high + i >= size:
-                tests.append(Op("less", (here, Const(size, "int64")), "bool"))
-            test = _all(tests)
-            found.append(test if test is None else self.w.let(test, "inside"))
-        return found
-
-    def _patch(self, t: Poly, first: tuple[Poly, Poly], tests: tuple[Tests, Tests]) -> None:
-        """The transformed inputs of a tile, channel after channel."""
-        w, size = self.w, range(self.algorithm.size)
-        name = w.touch(self.v, "w")
-        with w.loop("c", self.inner) as c, w.vector(None) as lane:
-
-            def load(i: int, j: int) -> Value:
-                at = self._image_index((first[0] + i, first[1] + j), c, lane)
-                return w.load(self.plan.windows.base, at, _all([tests[0][i], tests[1][j]]))
-
-            patch = [[load(i, j) for j in size] for i in size]
-            result = apply_both(self.algorithm.inputs, patch, w.let)
-            for p, value in enumerate(v for row in result for v in row):
-                row = t * self.inner + c + self._kept_at(p) * self.v_rows
-                w.body.append(Store(name, row * self.lanes + lane, value, None, True))
-
-    def _image_index(self, place: tuple[Poly, Poly], c: Poly, lane: Poly) -> At:
-        found = self.plan.windows
-        known = {self.plan.batch: self.block * self.lanes + lane, self.plan.inner: c}
-        index = [known.get(f.label, Poly()) if f.label is not None else Poly() for f in found.forms]
-        for slide, poly in zip(found.axes, place):
-            index[slide.axis] = poly
-        return tuple(index)
 
     def _kept_at(self, position: int) -> int:
         """Taps that count backwards meet weights transformed forwards: the positions of the patch
@@ -309,10 +199,9 @@ class Images:
         """A light epilogue is written out for every output of a tile; for a longer one the outputs
         take the place of the products, and a loop over them follows."""
         w, m = self.w, self.algorithm.outputs
-        light = self.cost <= LIGHT
-        name = w.touch(self.m, "r" if light else "rw")
+        name = w.touch(self.m, "r" if self.light else "rw")
         with self._tiles(live) as (t, place):
-            there = [self._outputs_there(axis, place[axis]) for axis in (0, 1)]
+            there = self._places_there(place)
             with w.loop("o", self.outer) as o, w.vector(None) as lane:
 
                 def at(p: Poly | int) -> Poly:
@@ -320,14 +209,17 @@ class Images:
                     return row * self.lanes + lane
 
                 result = self._outputs(name, at)
-                if light:
+                if self.light:
                     self._written_out(result, place, there, o, lane)
                 else:
                     for p, value in enumerate(v for row in result for v in row):
                         w.body.append(Store(name, at(p), value, None, True))
-                    with w.loop("i", _total(there[0])) as i, w.loop("j", _total(there[1])) as j:
+                    with (
+                        w.loop("i", sum(there[0], Poly())) as i,
+                        w.loop("j", sum(there[1], Poly())) as j,
+                    ):
                         value = Load(name, at(i * m + j), self.dtype, None, True)
-                        self._finish((place[0] + i, place[1] + j), o, lane, value)
+                        self._output((place[0] + i, place[1] + j), o, lane, value)
 
     def _outputs(self, name: str, at: Callable[[int], Poly]) -> list[list[Value]]:
         size = self.algorithm.size
@@ -336,17 +228,10 @@ class Images:
         patch = [loads[i * size : (i + 1) * size] for i in range(size)]
         return apply_both(self.algorithm.results, patch, self.w.let)
 
-    def _outputs_there(self, axis: int, first: Poly) -> list[Poly]:
-        """For each output of a tile along an axis 1 if it is in the result, else 0."""
-        m, size = self.algorithm.outputs, self.plan.size(self.plan.places[axis])
-        sure = size % m or m
-        tests = [Op("less", (Index(first + i, "int64"), Const(size, "int64")), "bool") for i in range(m)]
-        return [Poly.of(1) if i < sure else self._turns(tests[i]) for i in range(m)]
-
     def _written_out(
         self,
         result: Sequence[Sequence[Value]],
-        place: tuple[Poly, Poly],
+        place: Place,
         there: Sequence[Sequence[Poly]],
         o: Poly,
         lane: Poly,
@@ -356,43 +241,14 @@ class Images:
             with self.w.loop("if", there[0][i]):
                 for j, value in enumerate(row):
                     with self.w.loop("if", there[1][j]):
-                        self._finish((place[0] + i, place[1] + j), o, lane, value)
+                        self._output((place[0] + i, place[1] + j), o, lane, value)
 
-    def _finish(self, place: tuple[Poly, Poly], o: Poly, lane: Poly, value: Value) -> None:
-        """The epilogue and the stores of one output."""
-        w, plan = self.w, self.plan
-        where = dict(zip(plan.places, place))
-        where[plan.outer], where[plan.batch] = o, self.block * self.lanes + lane
-        index = tuple(where[k] for k in self.n.out)
-        if self.epilogue:
-            value = w.let(value, "v")
-            w.live = self._live_lanes(where[plan.batch])
-        w.bind(self.n, index, value)
-        for node in self.epilogue:
-            w.bind(node, index, w.let(w.compute(node, index), "e"))
-        for node in [self.n, *self.epilogue]:
-            if node in self.stored:
-                name, layout = self.stored[node]
-                w.store(name, layout, node, index, w.value(node, index))
-        w.live = None
-
-    def _live_lanes(self, sample: Poly) -> Value | None:
-        """Where lanes of the last block are idle: plain operands of the epilogue end before."""
-        size = self.n.extents[self.plan.batch]
-        if live_lanes(self.s, size, self.block) is None:
-            return None
-        end = Index(self.s.poly(size), "int64")
-        return self.w.let(Op("less", (Index(sample, "int64"), end), "bool"), "live")
-
-
-def _total(counts: Sequence[Poly]) -> Poly:
-    return sum(counts, Poly())
-
-
-def _all(tests: Tests) -> Value | None:
-    """All of the tests there are."""
-    found: Value | None = None
-    for test in tests:
-        if test is not None:
-            found = test if found is None else Op("logical_and", (found, test), "bool")
-    return found
+    def _output(self, place: Place, o: Poly, lane: Poly, value: Value) -> None:
+        where = dict(zip(self.plan.places, place))
+        sample = self.block * self.lanes + lane
+        where[self.plan.outer], where[self.plan.batch] = o, sample
+        live: Value | None = None
+        if self.epilogue and live_lanes(self.s, self.batch, self.block) is not None:
+            end = Index(self.s.poly(self.batch), "int64")
+            live = self.w.let(Op("less", (Index(sample, "int64"), end), "bool"), "live")
+        self._finish(self.w, tuple(where[k] for k in self.n.out), value, live)
