@@ -8,7 +8,7 @@ In: outputs and updates. Out: a `Schedule`: the program, and where inputs, state
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Mapping, Sequence
 
 from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
@@ -49,6 +49,7 @@ NESTS = {
     "cumulate": write_cumulate,
     "scatter": write_scatter,
 }
+SMALL = 8  # results so many times smaller than what is read need no memory to speak of
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ class _Builder:
 
     # -- order ----------------------------------------------------------------------------------
     def _order(self, groups: Sequence[Group]) -> list[Group]:
-        """Dependencies first; among what is ready, what only overwrites states, then age."""
+        """Dependencies first; among what is ready the lowest rank, then age."""
         waiting = dict.fromkeys(groups, 0)
         for g in groups:
             for other in g.after:
@@ -334,15 +335,16 @@ class _Builder:
 
     def _rank(self, g: Group) -> int:
         """Updates as soon as they can be, and the copies they read: a weight is overwritten while
-        the last cache still holds it from the gradient before."""
+        the last cache still holds it from the gradient before. Then what needs little memory of
+        its own, such as sums over rows: what they read is often free after that."""
         if g.kind == "convert":
             return 0
-        owned = all(
-            n in self.stored and self.memory.buffers[self.stored[n][0]].role == "state"
-            for n in g.nodes
-            if n in self.stored
-        )
-        return 0 if owned else 1
+        written = [self.memory.buffers[self.stored[n][0]] for n in g.nodes if n in self.stored]
+        if all(b.role == "state" for b in written):
+            return 0
+        born = sum(_bytes(b) for b in written if b.role == "arena")
+        read = {self.memory.home[n][0] for n in g.reads if n in self.memory.home}
+        return 1 if born * SMALL <= sum(_bytes(self.memory.buffers[b]) for b in read) else 2
 
     # -- kernels --------------------------------------------------------------------------------
     def _lower(self, group: Group) -> list[Call]:
@@ -359,8 +361,9 @@ class _Builder:
             self.known[key] = name
             lines = tuple(dict.fromkeys(str(n.where) for n in nodes))
             comment = ", ".join(n.name for n in nodes)
-            self.kernels[name] = Kernel(
-                name, kernel.params, kernel.body, self._inplace(w, group), comment, lines
+            inplace = self._inplace(w, group)
+            self.kernels[name] = replace(
+                kernel, name=name, inplace=inplace, comment=comment, sources=lines
             )
         self.lines.append(f"{name}({', '.join(buffers)}): {', '.join(n.name for n in nodes)}")
         return Call(name, buffers, (0,) * len(buffers))
@@ -429,3 +432,7 @@ class _Builder:
         self.kernels["advance_rng"] = kernel
         calls.append(Call("advance_rng", buffers, (0,)))
         return RNG
+
+
+def _bytes(buffer: Buffer) -> int:
+    return buffer.size * dtypes.ITEMSIZE[buffer.dtype]
