@@ -10,19 +10,23 @@ In: a `Group` of named nodes. Out: the kernel's body, written with a `Writer`.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
 from codegen.loops import Accumulate, Const, Declare, Get, Poly, Value
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
+from symgrad.schedule.cuts import loop_order, ordering_operand
 from symgrad.schedule.groups import Fusion, Group
 from symgrad.schedule.kept import reduced_axes, space_of
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import live_lanes
+from symgrad.schedule.tiling import split
 from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
-from symgrad.sizes import Size
+from symgrad.sizes import Size, maximum
+
+BESIDE = 16  # accumulators of a reduction that keeps an axis
 
 FUNCTION = {"max": "maximum", "min": "minimum", "prod": "mul", "sum": "add"}
 
@@ -71,36 +75,88 @@ class Nest:
 
 
 def write_reduce(nest: Nest, group: Group) -> Writer:
+    """Loops over the result, several elements that are neighbours in memory at once, and over what
+    is summed in the order of memory."""
     w, first = Writer(nest.memory), group.nodes[0]
     space: tuple[Size, ...] = space_of(first)  # type: ignore[assignment]
-    gone = reduced_axes(first)
-    lane = _reduce_lane(nest, first)
+    gone, lane = reduced_axes(first), _reduce_lane(nest, first)
+    order = loop_order(first, nest.fusion.layouts[ordering_operand(first)].order)
+    kept = [i for i in order if i not in gone]
     index: dict[int, Poly] = {}
-    out = [i for i in range(len(space)) if i not in gone]
+    beside = _beside(group, space, kept, order, lane)
+    w.independent = True
     with ExitStack() as stack:
-        for i in out:
-            if i != lane:
+        for i in kept:
+            if i != lane and (i != kept[-1] or beside == 1):
                 index[i] = stack.enter_context(w.loop("o", w.symbols.poly(space[i])))
-        if lane in out:
+        if lane in kept:
             index[lane] = _lane_loop(w, stack, space[lane])
-        accs = []
-        for n in group.nodes:
-            accs.append(w.fresh("acc"))
-            w.body.append(Declare(accs[-1], n.dtype, neutral(law_of(n), n.dtype)))
-        with ExitStack() as inner:
-            for i in gone:
-                if i != lane:
-                    index[i] = inner.enter_context(w.loop("k", w.symbols.poly(space[i])))
-            if lane is not None and lane in gone:
-                index[lane] = _lane_loop(w, inner, space[lane])
+        if beside == 1:
+            _sums(nest, w, group, order, index, lane, None, 1)
+            return w
+        for start, width, count in split(maximum(space[kept[-1]]), beside):
+            with w.loop("o", count) as part:
+                index[kept[-1]] = part * width + start
+                _sums(nest, w, group, order, index, lane, kept[-1], width)
+    return w
+
+
+def _beside(
+    group: Group, space: tuple[Size, ...], kept: list[int], order: list[int], lane: int | None
+) -> int:
+    """How many neighbours are summed at once: a stretch of memory is read, not single vectors."""
+    inner = [i for i in order if i != lane]
+    if lane is None or lane in kept or not kept or kept[-1] != inner[-1]:
+        return 1
+    return max(1, BESIDE // len(group.nodes)) if isinstance(space[kept[-1]], int) else 1
+
+
+def _sums(
+    nest: Nest,
+    w: Writer,
+    group: Group,
+    order: list[int],
+    outer: Mapping[int, Poly],
+    lane: int | None,
+    wide: int | None,
+    width: int,
+) -> None:
+    """The reductions of a group at one place, or at `width` neighbours along axis `wide`."""
+    space: tuple[Size, ...] = space_of(group.nodes[0])  # type: ignore[assignment]
+    gone, index = reduced_axes(group.nodes[0]), dict(outer)
+    accs = [w.fresh("acc") for _ in group.nodes]
+    shape = () if wide is None else (width,)
+    for n, acc in zip(group.nodes, accs):
+        w.body.append(Declare(acc, n.dtype, neutral(law_of(n), n.dtype), shape))
+    with ExitStack() as inner:
+        block, live = Poly(), None
+        for i in order:
+            if i == lane and i in gone:
+                block = inner.enter_context(w.loop("b", w.symbols.blocks(space[i])))
+                live = live_lanes(w.symbols, space[i], block)
+            elif i in gone:
+                index[i] = inner.enter_context(w.loop("k", w.symbols.poly(space[i])))
+        if lane is not None and lane in gone:
+            index[lane] = block * w.lanes + inner.enter_context(w.vector(live))
+        with _neighbours(w, wide, width) as j:
+            if wide is not None:
+                index[wide] = outer[wide] + j
             at = tuple(index[i] for i in range(len(space)))
             for n, acc in zip(group.nodes, accs):
+                where = () if wide is None else (j,)
                 value = element(w, n, at)
-                w.body.append(Accumulate(acc, (), FUNCTION[law_of(n)], value))
+                w.body.append(Accumulate(acc, where, FUNCTION[law_of(n)], value))
+    with _neighbours(w, wide, width) as j:
+        if wide is not None:
+            index[wide] = outer[wide] + j
         for n, acc in zip(group.nodes, accs):
-            order = n.out if isinstance(n, Contract) else out
-            nest.store(w, n, tuple(index[i] for i in order), Get(acc, n.dtype))
-    return w
+            out = n.out if isinstance(n, Contract) else [i for i in range(len(space)) if i not in gone]
+            found = Get(acc, n.dtype, () if wide is None else (j,))
+            nest.store(w, n, tuple(index[i] for i in out), found)
+
+
+def _neighbours(w: Writer, wide: int | None, width: int) -> AbstractContextManager[Poly]:
+    return w.loop("j", 1 if wide is None else width, unroll=width)
 
 
 def _lane_loop(w: Writer, stack: ExitStack, size: Size) -> Poly:
@@ -131,6 +187,7 @@ def _reduce_lane(nest: Nest, n: Expr) -> int | None:
 
 def write_plain(nest: Nest, group: Group) -> Writer:
     w, first = Writer(nest.memory), group.nodes[0]
+    w.independent = True
     layout = nest.fusion.layouts[first]
     if all(_is_flat(nest, n, layout) for n in group.nodes):
         _flat(nest, w, group, layout)
@@ -207,6 +264,7 @@ def write_scalar(nest: Nest, group: Group) -> Writer:
 
 def write_cumulate(nest: Nest, group: Group) -> Writer:
     w, n = Writer(nest.memory), group.nodes[0]
+    w.independent = True
     assert isinstance(n, Reduce)
     axis, lane = n.axes[0], nest.lane_axes[n]
     if lane is None or lane == axis:

@@ -159,7 +159,7 @@ def reshaped(before: Shape, after: Shape, order: Order) -> Order | None:
     >>> reshaped((2, 8, 4, 4), (2, 8, 2, 2, 4), (0, 2, 3, 1))
     (0, 2, 3, 4, 1)
     """
-    groups = _groups(before, after)
+    groups = groups_of(before, after)
     if groups is None:
         return None
     result: list[int] = []
@@ -175,7 +175,7 @@ def reshaped(before: Shape, after: Shape, order: Order) -> Order | None:
     return (*result, *(a for a in range(len(after)) if a not in placed))
 
 
-def _groups(before: Shape, after: Shape) -> list[tuple[Order, Order]] | None:
+def groups_of(before: Shape, after: Shape) -> list[tuple[Order, Order]] | None:
     """Axes that hold the same elements before and after: one to several, or several to one."""
     groups: list[tuple[Order, Order]] = []
     i = j = 0

@@ -16,17 +16,24 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from codegen.loops import Accumulate, Declare, Get, Poly
 from symgrad.node import Contract, Expr, Reduce
 from symgrad.schedule.groups import Group
-from symgrad.schedule.kept import is_reduction, reduced_axes, space_of, summed_rows
+from symgrad.schedule.kept import (
+    is_leaf_in_memory,
+    is_reduction,
+    reduced_axes,
+    space_of,
+    summed_rows,
+)
+from symgrad.schedule.cuts import cuts, loop_order, ordering_operand
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.nests import FUNCTION, Nest, element, law_of, neutral
 from symgrad.schedule.symbols import live_lanes
 from symgrad.schedule.writer import At, Writer
-from symgrad.sizes import Size
+from symgrad.sizes import Shape, Size, maximum
 
 
 @dataclass
@@ -111,7 +118,8 @@ class _RowPass:
                 size = math.prod(
                     memory.symbols.most(memory.symbols.poly(s)) for s in self._out_features(n)
                 )
-                self.local[n] = memory.fresh_buffer(f"local_{n.name}", n.dtype, size * self.w.lanes)
+                size *= self.w.lanes
+                self.local[n] = memory.fresh_buffer(f"local_{n.name}", n.dtype, size, "private")
 
     def _stage_of(self, n: Expr) -> tuple[int, tuple[Size, ...]]:
         return self.level[n], self._features(n)
@@ -122,6 +130,7 @@ class _RowPass:
 
     def write(self) -> Writer:
         w, nest = self.w, self.nest
+        w.independent = True
         stages = self._stages()
         self._keep_local()
         first = self.passed[0]
@@ -168,10 +177,8 @@ class _RowPass:
         accs = self._declare(whole)
         if elementwise or whole:
             with ExitStack() as stack:
-                features = [
-                    stack.enter_context(self.w.loop("f", self.w.symbols.poly(s)))
-                    for s in stage.space
-                ]
+                found = self._loops(stack, stage, range(len(stage.space)))
+                features = [found[j] for j in range(len(stage.space))]
                 for n in stage.nodes:
                     if n in accs:
                         self._accumulate(n, accs[n], features)
@@ -182,6 +189,38 @@ class _RowPass:
                 self._result(n, accs[n], [])
         for positions, nodes in kept.items():
             self._partial(stage, positions, nodes)
+
+    def _loops(
+        self, stack: ExitStack, stage: _Stage, positions: Iterable[int]
+    ) -> dict[int, Poly]:
+        """Loops over some axes of a stage, in the order of memory, cut where a view cuts them."""
+        order, cut = self._nest_of(stage)
+        index: dict[int, Poly] = {}
+        for j in sorted(positions, key=order.index):
+            size, inner = stage.space[j], cut.get(j, 1)
+            if inner == 1:
+                index[j] = stack.enter_context(self.w.loop("f", self.w.symbols.poly(size)))
+                continue
+            q = stack.enter_context(self.w.loop("f", maximum(size) // inner))
+            index[j] = q * inner + stack.enter_context(self.w.loop("g", inner))
+        return index
+
+    def _nest_of(self, stage: _Stage) -> tuple[list[int], dict[int, int]]:
+        """The order of the loops of a stage and the lengths of cut ones, by position."""
+        order: list[int] | None = None
+        cut: dict[int, int] = {}
+        for n in stage.nodes:
+            row = self._row_axis(n)
+            space: Shape = space_of(n)  # type: ignore[assignment]
+            position = {axis: j for j, axis in enumerate(a for a in range(len(space)) if a != row)}
+            if order is None:
+                memory = self.nest.fusion.layouts[ordering_operand(n)].order
+                order = [position[a] for a in loop_order(n, memory) if a != row]
+            cut |= {position[a]: k for a, k in cuts(n, space, self._held).items() if a != row}
+        return order or [], cut
+
+    def _held(self, n: Expr) -> bool:
+        return n in self.nest.fusion.named or is_leaf_in_memory(n)
 
     def _kept(self, n: Expr) -> tuple[int, ...]:
         """Positions among the features of the space that the result of a reduction keeps."""
@@ -225,17 +264,11 @@ class _RowPass:
     def _partial(self, stage: _Stage, positions: tuple[int, ...], nodes: Sequence[Expr]) -> None:
         """Reductions that keep some axes: loops over those outside, the summed ones inside."""
         with ExitStack() as stack:
-            features: dict[int, Poly] = {
-                j: stack.enter_context(self.w.loop("f", self.w.symbols.poly(stage.space[j])))
-                for j in positions
-            }
+            features = self._loops(stack, stage, positions)
             accs = self._declare(nodes)
+            summed = [j for j in range(len(stage.space)) if j not in features]
             with ExitStack() as inner:
-                for j, size in enumerate(stage.space):
-                    if j not in features:
-                        features[j] = inner.enter_context(
-                            self.w.loop("f", self.w.symbols.poly(size))
-                        )
+                features |= self._loops(inner, stage, summed)
                 for n in nodes:
                     self._accumulate(n, accs[n], [features[j] for j in range(len(stage.space))])
             for n in nodes:
