@@ -22,11 +22,12 @@ from codegen import interpret, verify
 from codegen.loops import Call, Program
 from codegen.target import Target
 from symgrad.interpret import evaluate
-from symgrad.node import Contract, Expr, Input, Map, Parameter, Reindex
+from symgrad.node import Contract, Expr, Input, Map, Parameter, Reindex, toposort
 from symgrad.schedule.layout import Layout, row_major
 from symgrad.schedule.symbols import Symbols
 from symgrad.schedule.windows import windows
 from symgrad.schedule.winograd import Plan, planned
+from symgrad.schedule.winograd_gradients import Gradients
 from symgrad.schedule.winograd_images import Images, write_filters
 from symgrad.schedule.winograd_transforms import F2, Algorithm
 from symgrad.schedule.writer import Memory, Writer
@@ -52,6 +53,12 @@ class Shape:
     def out(self) -> tuple[int, int]:
         return self.h + 2 * self.pad[0] - 2, self.w + 2 * self.pad[1] - 2
 
+    def images(self, dtype: str) -> tuple[Input, Input, Parameter]:
+        """Images, gradients of the result, weights."""
+        x = Input("x", (self.n, self.c, self.h, self.w), dtype)
+        y = Input("y", (self.n, self.o, *self.out), dtype)
+        return x, y, Parameter("w", (self.o, self.c, 3, 3), dtype=dtype)
+
 
 def slide(image: Expr, out: tuple[int, int], offset: tuple[int, int], tap: int) -> Expr:
     """The 3 x 3 windows of an image at every place of the result."""
@@ -60,21 +67,26 @@ def slide(image: Expr, out: tuple[int, int], offset: tuple[int, int], tap: int) 
     return Reindex.of(image, maps, (*image.shape[:2], *out, 3, 3))
 
 
-def forward(s: Shape, dtype: str) -> tuple[Contract, Expr, Expr]:
-    x = Input("x", (s.n, s.c, s.h, s.w), dtype)
-    w = Parameter("w", (s.o, s.c, 3, 3), dtype=dtype)
-    found = slide(x, s.out, (-s.pad[0], -s.pad[1]), 1)
-    return Contract.parse("ncxykl,ockl->noxy", found, w), x, w
+def over_image(spec: str, s: Shape, image: Expr, other: Expr) -> Contract:
+    return Contract.parse(spec, slide(image, s.out, (-s.pad[0], -s.pad[1]), 1), other)
 
 
-def input_gradient(s: Shape, dtype: str) -> tuple[Contract, Expr, Expr]:
-    y = Input("y", (s.n, s.o, *s.out), dtype)
-    w = Parameter("w", (s.o, s.c, 3, 3), dtype=dtype)
-    found = slide(y, (s.h, s.w), s.pad, -1)
-    return Contract.parse("nohwkl,ockl->nchw", found, w), y, w
+def over_gradient(spec: str, s: Shape, image: Expr, other: Expr) -> Contract:
+    return Contract.parse(spec, slide(image, (s.h, s.w), s.pad, -1), other)
 
 
-FORMS = {"forward": forward, "input gradient": input_gradient}
+def form(name: str, s: Shape, dtype: str) -> Contract:
+    x, y, w = s.images(dtype)
+    if name == "forward":
+        return over_image("ncxykl,ockl->noxy", s, x, w)
+    if name == "input gradient":
+        return over_gradient("nohwkl,ockl->nchw", s, y, w)
+    if name == "weight gradient":
+        return over_image("ncxykl,noxy->ockl", s, x, y)
+    return over_gradient("nohwkl,nchw->ockl", s, y, x)
+
+
+FORMS = ("forward", "input gradient", "weight gradient", "transposed weight gradient")
 
 
 @dataclass
@@ -95,7 +107,7 @@ class Case:
 
 
 def case(
-    form: str,
+    name: str,
     s: Shape,
     lanes: int,
     dtype: str = "float32",
@@ -105,40 +117,49 @@ def case(
     weights: Layout = PANELS,
     target: Target | None = None,
 ) -> Case:
-    n, image, w = FORMS[form](s, dtype)
+    n = form(name, s, dtype)
     memory = Memory(Symbols(lanes))
-    layouts = {image: IMAGE, w: weights, n: IMAGE}
     bias = Parameter("bias", (n.shape[1],), dtype=dtype)
     other = Input("other", n.shape, dtype)
     after = follow(n, epilogue, bias, other)
     last = after[-1] if after else n
-    roles = {image: IMAGE, w: weights, bias: row_major(1), other: row_major(4)}
+    roles = {a: IMAGE if isinstance(a, Input) else weights for a in toposort([n]) if not a.args}
+    layouts = {**roles, n: IMAGE if n.shape[0] == s.n else weights}
+    roles |= {bias: row_major(1), other: row_major(4)}
     for node, layout in roles.items():
         memory.place(node, layout, "state")
-    stored = {last: (memory.place(last, IMAGE, "state", "result"), IMAGE)}
+    to = layouts[n]
+    stored = {last: (memory.place(last, to, "state", "result"), to)}
     made = planned(n, windows(n, lambda e: e in roles), layouts, algorithm)
-    assert made is not None and made.filters is not None
-    transformed = memory.fresh_buffer("filters", dtype, made.filters.elements(lanes))
-    kernels = [write_filters(memory, made.filters, transformed)]
-    cost = 0 if not after else 9 if epilogue == "long" else 2
+    assert made is not None
     target = target or Target.host()
-    images = Images(made, after, cost, stored, memory, target, {}, transformed)
-    kernels.append(images.write())
+    cost = 0 if not after else 9 if epilogue == "long" else 2
+    given = (made, after, cost, stored, memory, target, {})
+    if made.filters is None:
+        gradients = Gradients(*given)
+        kernels = [gradients.write(), gradients.combine()]
+    else:
+        transformed = memory.fresh_buffer("filters", dtype, made.filters.elements(lanes))
+        kernels = [write_filters(memory, made.filters, transformed)]
+        kernels.append(Images(*given, transformed).write())
     rng = np.random.default_rng(0)
     env, arrays = {}, {}
     live = batch or int(s.n)  # type: ignore[arg-type]
     for node, layout in roles.items():
         shape = tuple(live if isinstance(k, Dim) else k for k in node.shape)
         env[node] = rng.normal(size=shape).astype(dtype)
-        name, _ = memory.home[node]
+        held, _ = memory.home[node]
         packed = layout.pack(env[node], lanes).reshape(-1)
-        arrays[name] = np.zeros(memory.buffers[name].size, dtype)
-        arrays[name][: packed.size] = packed
-    name = stored[last][0]
-    arrays[name] = np.zeros(memory.buffers[name].size, dtype)
+        if layout == IMAGE and isinstance(node, Input):  # idle lanes must not be seen
+            idle = layout.pack(np.ones_like(env[node]), lanes).reshape(-1) == 0
+            packed[idle] = np.nan
+        arrays[held] = np.zeros(memory.buffers[held].size, dtype)
+        arrays[held][: packed.size] = packed
+    held = stored[last][0]
+    arrays[held] = np.zeros(memory.buffers[held].size, dtype)
     sizes = {s.n.name: live} if isinstance(s.n, Dim) else {}
     expected = evaluate([last], env)[0]
-    return Case(made, finished(memory, kernels), arrays, (name, IMAGE, last), expected, sizes)
+    return Case(made, finished(memory, kernels), arrays, (held, to, last), expected, sizes)
 
 
 def follow(n: Expr, epilogue: str, bias: Expr, other: Expr) -> list[Expr]:
@@ -193,14 +214,14 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes(form: str, name: str) -> None:
+def test_shapes(kind: str, name: str) -> None:
     for target in targets():
         machine = Target.named(target)
-        c = case(form, SHAPES[name], machine.lanes, target=machine)
+        c = case(kind, SHAPES[name], machine.lanes, target=machine)
         check(c, 1e-5, machine)
-    check(case(form, SHAPES[name], 4, target=Target.named("sse2")), 1e-5)
+    check(case(kind, SHAPES[name], 4, target=Target.named("sse2")), 1e-5)
 
 
 def test_transforms() -> None:

@@ -123,7 +123,7 @@ class Tiles:
         with self._tiles(live) as (t, place):
             first = (place[0] + self.plan.shift[0], place[1] + self.plan.shift[1])
             tests = [self._inside(axis, first[axis]) for axis in (0, 1)]
-            within = _all([*tests[0], *tests[1]])
+            within = every([*tests[0], *tests[1]])
             anywhere: Tests = [None] * self.algorithm.size
             if within is None:
                 self._patch(t, first, (anywhere, anywhere))
@@ -146,7 +146,7 @@ class Tiles:
                 tests.append(Op("greater_equal", (here, Const(0, "int64")), "bool"))
             if high + i >= size:
                 tests.append(Op("less", (here, Const(size, "int64")), "bool"))
-            test = _all(tests)
+            test = every(tests)
             found.append(test and self.w.let(test, "inside"))
         return found
 
@@ -158,7 +158,7 @@ class Tiles:
 
             def load(i: int, j: int) -> Value:
                 at = self._image_index((first[0] + i, first[1] + j), c, lane)
-                return w.load(self.plan.windows.base, at, _all([tests[0][i], tests[1][j]]))
+                return w.load(self.plan.windows.base, at, every([tests[0][i], tests[1][j]]))
 
             patch = [[load(i, j) for j in size] for i in size]
             result = apply_both(self.algorithm.inputs, patch, w.let)
@@ -175,13 +175,8 @@ class Tiles:
         return tuple(index)
 
     def _kept_at(self, position: int) -> int:
-        """Taps that count backwards meet weights transformed forwards: the positions of the patch
-        are put in their order."""
-        order = self.algorithm.flipped()
-        if not self.plan.reverse or order is None:
-            return position
-        i, j = divmod(position, self.algorithm.size)
-        return order[i] * self.algorithm.size + order[j]
+        """Where a position of the transformed patch is kept."""
+        return position
 
     # -- results --------------------------------------------------------------------------------
     def _finish(self, w: Writer, index: At, value: Value, live: Value | None) -> None:
@@ -200,7 +195,7 @@ class Tiles:
         w.live = None
 
 
-def _all(tests: Tests) -> Value | None:
+def every(tests: Tests) -> Value | None:
     """All of the tests there are."""
     found: Value | None = None
     for test in tests:
