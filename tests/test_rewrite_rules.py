@@ -149,6 +149,8 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
     # simplify
     "sum of one-hot": lambda: row_sum(one_hot()),
     "sum of deviations": lambda: row_sum(m("sub", X, rows(mean_row(X)))),
+    "sum with deviations": lambda: row_sum(m(
+        "add", m("exp", Y), m("mul", 2.0, m("mul", m("sub", rows(mean_row(X)), X), rows(ROW))))),
     "size times 0": lambda: m("mul", 0.0, SizeOf.of(N, "float64")),
     "0 over size": lambda: m("div", 0.0, SizeOf.of(N, "float64")),
     "choice of a number": lambda: m("where", one_hot().args[0], Constant.of(2.0), 0),
@@ -173,6 +175,9 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
         Contract.parse("nop,ock->ncpk", leaf("dy", 2, 3, 3), leaf("w", 3, 2, 3)),
         [(0, ((0, 1),), 1), (0, ((1, 1),), 1), (1, ((2, 1), (3, -1)), 2), (0, ((3, 1),), 1)],
         (2, 2, 5, 3))),
+    "sum beside inner rows": lambda: row_sum(m("mul", X, m("div", Y, rows(m("exp", ROW))))),
+    "row factors together": lambda: m(
+        "div", m("mul", X, rows(leaf("u", 3))), rows(m("sqrt", m("add", 1e-5, m("square", ROW))))),
     "product without axes of size 1": lambda: Reshape.of(
         Contract.parse("ik,kjl->ijl", X, leaf("w", 4, 1, 5)), (3, 5)),
     "transpose of product": lambda: Contract.parse(

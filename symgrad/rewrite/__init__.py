@@ -42,7 +42,7 @@ TABLES: dict[str, tuple[Table, ...]] = {
     "stabilise": (stabilise.TABLE,),
     "simplify": (simplification.TABLE,),
     "finish": (simplification.FINISH,),
-    "factor": (factor.TABLE, factor.DIVISIONS),
+    "factor": (factor.TABLE, factor.ROWS, factor.DIVISIONS),
 }
 MAXIMA = stabilise.MAXIMA  # takes part in stabilise while derivatives are still to be taken
 
@@ -57,6 +57,8 @@ def _rules(stages: tuple[str, ...]) -> RuleSet:
 
 _FACTOR = RuleSet((factor.TABLE,))
 _FACTOR_IN_FORM = RuleSet((factor.TABLE, *canonicalise.TABLES))
+_ROWS = RuleSet((factor.ROWS,))
+_ROWS_IN_FORM = RuleSet((factor.ROWS, *canonicalise.TABLES))
 _DIVISIONS = RuleSet((factor.DIVISIONS,))
 
 
@@ -82,8 +84,9 @@ def run(
         result, log = rewrite(result, _rules(first))
     if "factor" in chosen:
         result, more = rewrite(result, _FACTOR_IN_FORM, _FACTOR)
+        result, rows = rewrite(result, _ROWS_IN_FORM, _ROWS)
         result, last = rewrite(result, _DIVISIONS)
-        log += more + last
+        log += more + rows + last
     return result, log
 
 

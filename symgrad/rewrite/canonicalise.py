@@ -45,6 +45,7 @@ from symgrad.rewrite.patterns import (
     view,
     where,
 )
+from symgrad.rewrite.rowfactors import pull_rows
 
 x, y, z = var("x"), var("y"), var("z")
 c, d = const("c"), const("d")
@@ -157,7 +158,7 @@ STRUCTURE = Table("canonicalise", [
     Rule("one contraction", node("n", "contract", "view", "sum"), lambda n: s.normal_contract(n)),  # sum(spread x) -> n x
     Rule("sum of sum", node("n", "sum"), lambda n: s.merge_sums(n),
          only=lambda t: t[1:] == ("sum",)),  # sum_i sum_j x -> sum_ij x
-    Rule("sum beside rows", node("n", "sum"), lambda n: s.pull_rows(n),
+    Rule("sum beside rows", node("n", "sum"), pull_rows,
          only=lambda t: t[1:] in (("mul",), ("div",))),  # sum_j x_ij r_i -> r_i sum_j x_ij
     Rule("sum of negative", total(-x), -total(x)),  # sum(-x) -> -sum(x)
     Rule("one reshape", node("n", "reshape"), lambda n: s.normal_reshape(n)),  # reshape(reshape x) -> reshape x

@@ -9,6 +9,7 @@ that multiplies least at the planned maximum of run-time sizes.
     broadcast products become contractions      sum_k spread(a_ik) * spread(b_kj) -> a @ b
     a map of a product, summed over taps, is a product over windows
     a transpose of a product is the product written in that order
+    a c spread(u) / spread(s)     a * spread(c u / s), where s is never near 0
     x / spread(s)                 x * spread(1 / s), where s is never near 0
 
 A value used elsewhere as well is never computed a second time: chains are only opened where the
@@ -26,6 +27,7 @@ from symgrad.node import Constant, Contract, Expr, Map
 from symgrad.rewrite.engine import Rule, Run, Table
 from symgrad.rewrite.indexmaps import mapped_product, product_without_units
 from symgrad.rewrite.patterns import node, tag, var, view
+from symgrad.rewrite.rowfactors import pull_inner_rows, rows_together
 from symgrad.rewrite.stabilise import positive, shifted
 from symgrad.rewrite.structure import Operand, places
 from symgrad.sizes import Size, maximum
@@ -215,8 +217,15 @@ TABLE = Table("factor", [
     Rule("sum first", node("n", "contract"), sum_first),  # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
     Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
     Rule("product without axes of size 1", node("n", "reshape"), lambda n, run: product_without_units(n, run), only=lambda t: t[1:] == ("contract",)),  # reshape (x w)_ij1 -> (x w)_ij
+    Rule("sum beside inner rows", node("n", "sum"), pull_inner_rows, only=lambda t: t[1:] in (("mul",), ("div",))),  # sum_j x_ij (r_i y_ij) -> r_i sum_j x_ij y_ij
     Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
          only=lambda t: t[1:] == ("contract",)),  # (A B)^T -> contraction written transposed
+])
+
+# After the rules above, which take many a product's other readers away.
+ROWS = Table("factor", [
+    Rule("row factors together", node("n", "mul", "div"), lambda n, run: rows_together(n, run, bounded_below),
+         only=lambda t: "view" in t[1:] or "mul" in t[1:] or "div" in t[1:]),  # (x b(u)) / b(s) -> x b(u / s)
 ])
 
 # Last of all, on its own: canonicalise would take it back.

@@ -33,6 +33,7 @@ from symgrad.rewrite.patterns import (
     var,
     where,
 )
+from symgrad.rewrite.rowfactors import sum_with_deviations
 from symgrad.rewrite.stabilise import classes_along, is_class_index, mean_factor
 from symgrad.rewrite.structure import aligned
 
@@ -116,6 +117,8 @@ TABLE = Table("simplify", [
          exact=False, why="holds for labels among the classes, which calls check"),  # sum(one_hot y) -> 1
     Rule("sum of deviations", total(x - spread(t)), 0, mean_of,
          exact=False, why="zero up to rounding"),  # sum(x - mean x) -> 0
+    Rule("sum with deviations", node("n", "sum"), lambda n: sum_with_deviations(n, mean_of), only=lambda t: t[1:] in (("add",), ("sub",)),
+         exact=False, why="zero up to rounding"),  # sum(y + r (x - mean x)) -> sum(y)
     Rule("size times 0", 0 * u, 0, lambda u: isinstance(u, SizeOf)),  # 0 * n -> 0
     Rule("0 over size", 0 / u, 0, lambda u: isinstance(u, SizeOf)),  # 0 / n -> 0
     # choices of classes

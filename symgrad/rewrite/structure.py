@@ -261,43 +261,6 @@ def _times(scalars: Sequence[Expr], counted: Sequence[Size], made: Expr | None, 
     return Constant.of(1, n.dtype) if result is None else result
 
 
-def pull_rows(n: Expr) -> Expr | None:
-    """sum(x * view(r)) -> sum(x) * r where r does not vary along the summed axes; x / r too."""
-    assert isinstance(n, Contract)
-    product = n.args[0]
-    op = product.attrs[0]
-    a, b = product.args
-    sides = ((a, b), (b, a)) if op == "mul" else ((a, b),)
-    for x, r in sides:
-        if not x.shape:
-            continue
-        if not r.shape:
-            return Map.of(op, *_in_order(op, _sum_like(n, x), r, r is a))
-        if tag(r) != "view" or not set(places(r)) <= set(n.out):
-            continue
-        row = _row(r, n)
-        return Map.of(op, *_in_order(op, _sum_like(n, x), row, r is a))
-    return None
-
-
-def _in_order(op: str, x: Expr, r: Expr, swapped: bool) -> tuple[Expr, Expr]:
-    return (r, x) if swapped and op == "mul" else (x, r)
-
-
-def _sum_like(n: Contract, x: Expr) -> Expr:
-    return Contract.of(n.ins, n.out, x)
-
-
-def _row(r: Expr, n: Contract) -> Expr:
-    """A view's operand, along the axes that the sum `n` keeps."""
-    inner = r.args[0]
-    if not inner.shape:
-        return inner
-    where = {p: i for i, p in enumerate(n.out)}
-    labels = [where[p] for p in places(r)]
-    return view_into(inner, labels, n.shape)
-
-
 def merge_sums(n: Expr) -> Expr | None:
     """sum(sum(x)) -> sum(x), over the axes of both."""
     inner = n.args[0]
