@@ -5,13 +5,13 @@ written, or read although the kernel writes them, at an index that is the same i
 private memory may be bound to those. That turns with different indices never meet is what
 `interpret` finds out, by running them.
 
->>> common(kernel)
+>>> common(kernel, [{"n": 20}])
 {'total': 'total[0] = sum'}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from codegen.loops import (
     For,
@@ -51,12 +51,15 @@ def check(kernel: Kernel, sizes: frozenset[str]) -> None:
                     raise ValueError(f"{s.name} reads {v.buffer}, which split loops write")
 
 
-def common(kernel: Kernel) -> dict[str, str]:
-    """Parameters that turns have in common, each with a statement that shows it."""
+def common(kernel: Kernel, samples: Sequence[Mapping[str, int]]) -> dict[str, str]:
+    """Parameters that turns have in common, each with a statement that shows it. The only turn of a
+    loop that has one, at all these sizes, shares nothing."""
     written = {p.name for p in kernel.params if p.mode != "r"}
     found: dict[str, str] = {}
     for loop in kernel.body:
-        if isinstance(loop, For) and loop.var in kernel.split:
+        if not isinstance(loop, For) or loop.var not in kernel.split:
+            continue
+        if any(loop.extent.value(sizes) > 1 for sizes in samples):
             own = {loop.var}  # names whose values belong to the turn
             for s in _statements(loop.body):
                 if isinstance(s, Let) and _belongs(s, own):

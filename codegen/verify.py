@@ -48,17 +48,19 @@ def verify(program: loops.Program) -> None:
     if program.threads < 1:
         raise VerifyError(f"a program with {program.threads} threads")
     reached: dict[str, list[Access]] = {}
+    common: dict[str, dict[str, str]] = {}
     kernels: dict[str, loops.Kernel] = {}
     for kernel in program.kernels:
         if kernel.name in kernels:
             raise VerifyError(f"kernel {kernel.name}: two kernels have this name")
         kernels[kernel.name] = kernel
         reached[kernel.name] = _Checker(program, kernel, samples).check()
+        common[kernel.name] = splits.common(kernel, samples)
     for call in program.calls:
         if call.kernel not in kernels:
             raise VerifyError(f"a call of {call.kernel!r}, which is no kernel")
         _check_call(call, kernels[call.kernel], buffers, reached[call.kernel])
-        _check_sharing(call, kernels[call.kernel], buffers)
+        _check_sharing(call, kernels[call.kernel], buffers, common[call.kernel])
 
 
 # -- sizes, buffers, calls -----------------------------------------------------------------------
@@ -128,10 +130,12 @@ def _check_call(
 
 
 def _check_sharing(
-    call: loops.Call, kernel: loops.Kernel, buffers: Mapping[str, loops.Buffer]
+    call: loops.Call,
+    kernel: loops.Kernel,
+    buffers: Mapping[str, loops.Buffer],
+    common: Mapping[str, str],
 ) -> None:
     """Memory that turns of split loops have in common is private, and private memory is whole."""
-    common = splits.common(kernel)
     for param, name in zip(kernel.params, call.buffers):
         if param.name in common and buffers[name].role != "private":
             raise VerifyError(
@@ -249,7 +253,7 @@ class _Checker:
         self.lane = None
 
     def _let(self, s: loops.Let) -> None:
-        self.define(s.name, _Name("let", s.value.dtype, vector=self.lane is not None))
+        self.define(s.name, _Name("let", s.value.dtype, vector=self.varies(s.value)))
 
     def _declare(self, s: loops.Declare) -> None:
         self.same("the accumulator", s.dtype, "its start", s.init.dtype)
@@ -302,6 +306,20 @@ class _Checker:
         self.same(s.dst, target.dtype, "the tile", s.dtype)
 
     # -- names, indices, accesses
+
+    def varies(self, value: loops.Value) -> bool:
+        """Whether a value may differ from lane to lane."""
+        for v in postorder((value,)):
+            names: frozenset[str] = frozenset()
+            if isinstance(v, loops.Index):
+                names = v.poly.names
+            elif isinstance(v, loops.Load):
+                names = v.index.names
+            elif isinstance(v, loops.Get):
+                names = frozenset((v.name,))
+            if any(self.scope[name].vector for name in names):
+                return True
+        return False
 
     def same(self, what: str, dtype: str, other: str, found: str) -> None:
         if dtype != found:

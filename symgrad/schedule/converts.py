@@ -22,6 +22,7 @@ Tile = AbstractContextManager[Poly]
 def write_convert(memory: Memory, n: Expr, source: Place | None, target: Place) -> Writer:
     """The kernel that copies `n` (from memory, or computed if it is a view) to `target`."""
     w = Writer(memory)
+    w.independent = True
     if source is not None and n.ndim >= 2:
         rank = n.ndim
         into, out_of = _plain(n, target[1]), _plain(n, source[1])

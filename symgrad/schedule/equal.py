@@ -30,6 +30,7 @@ from codegen.loops import (
 def fingerprint(kernel: Kernel) -> str:
     """Equal text, equal kernels."""
     out: list[str] = [f"{p.name}:{p.dtype}:{p.mode};" for p in kernel.params]
+    out.append(f"split {kernel.split};")
     seen: dict[int, int] = {}
 
     def value(v: Value | None) -> str:

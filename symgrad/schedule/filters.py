@@ -155,6 +155,7 @@ class Filters(Product):
         else:
             size = self.bands * self.elements
             self.parts = self.memory.fresh_buffer("parts", self.n.dtype, size)
+        w.independent = self.bands > 1  # the sum over the blocks of one band stays in order
         with w.loop("band", self.bands) as band:
             self._clear(band)
             extra = [k for k in self.n.out if k not in self._tiled()]
@@ -292,6 +293,7 @@ class Filters(Product):
         if self.direct:
             return None
         w, n = Writer(self.memory), self.n
+        w.independent = True
         name, layout = self.stored[n]
         with ExitStack() as stack:
             at = loops_in_order(w, stack, layout, n.shape)

@@ -61,6 +61,7 @@ class Product:
         self.lanes = self.s.lanes
         self.extents = self.n.extents
         self.tile_scratch: str | None = None
+        self.w.independent = True
 
     # -- the loops around a tile ----------------------------------------------------------------
     def write(self) -> Writer:
@@ -235,18 +236,18 @@ class Product:
         return (main, few) if few.constant != 0 else None
 
     def _few_rows(self, index: dict[int, Poly]) -> None:
-        """One row after the other, several panels of outputs side by side."""
+        """Several panels of outputs side by side, for one row after the other."""
         t, w, found = self.tile, self.w, self._few()
         assert found is not None and t.rows is not None
         main, few = found
         whole, rest = divmod(maximum(self.extents[t.rows]), self.lanes)
         width = max(d for d in range(1, 9) if whole % d == 0)
-        with w.loop("f", few), w.loop("r", self.s.rest(self.extents[t.lane])) as r:
-            row = main * self.lanes + r
-            with w.loop("t", whole // width) as panels:
-                self._few_tile(index, row, panels * width, width, None)
-            if rest:
-                self._few_tile(index, row, Poly.of(whole), 1, Poly.of(rest))
+        rows = self.s.rest(self.extents[t.lane])
+        with w.loop("t", few * (whole // width)) as panels, w.loop("r", rows) as r:
+            self._few_tile(index, main * self.lanes + r, panels * width, width, None)
+        if rest:
+            with w.loop("f", few), w.loop("r", rows) as r:
+                self._few_tile(index, main * self.lanes + r, Poly.of(whole), 1, Poly.of(rest))
 
     def _few_tile(
         self, index: dict[int, Poly], row: Poly, panel: Poly, width: int, live: Poly | None
@@ -320,9 +321,7 @@ class Product:
             lambda where: self._multiply(acc, shape, lambda i, j: {**at(i, j), **where}),
         )
 
-    def _loop_over(
-        self, summed: Sequence[int], body: Callable[[dict[int, Poly]], None]
-    ) -> None:
+    def _loop_over(self, summed: Sequence[int], body: Callable[[dict[int, Poly]], None]) -> None:
         """Loops over indices; one that lies in lanes of an operand is cut in two."""
         labels = list(summed)
         cut = [k for k in labels if self._cut(k)]
@@ -413,7 +412,7 @@ class Product:
         w = self.w
         if self.tile_scratch is None:
             size = 64 * self.lanes
-            self.tile_scratch = self.memory.fresh_buffer("tile", self.n.dtype, size)
+            self.tile_scratch = self.memory.fresh_buffer("tile", self.n.dtype, size, "private")
         name = w.touch(self.tile_scratch, "rw")
         with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
             offset = (i * shape[1] + j) * self.lanes + Poly.of("l")

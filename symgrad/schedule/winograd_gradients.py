@@ -71,7 +71,7 @@ class Gradients(Tiles):
     def write(self) -> Writer:
         w = self.w
         with w.loop("band", self.bands) as band:
-            w.split = tuple(band.names)
+            w.independent = bool(band.names)
             self.band = band
             self._clear()
             with w.loop("g", self.groups) as g, w.loop("b", self.s.blocks(self.batch)) as b:
@@ -187,6 +187,9 @@ class Gradients(Tiles):
         acc = w.fresh("acc")
         with w.vector(None) as lane:
             w.body.append(Declare(acc, dtype, Const(0.0, dtype), shape))
+            with w.loop("i", shape[0], shape[0]) as i, w.loop("j", shape[1], shape[1]) as j:
+                before = Load(sums, self._sum_at(self.band, p, f + j, c + i) + lane, dtype, None, True)
+                w.body.append(Accumulate(acc, (i, j), "add", before))
             with w.loop("t", summed[0]) as t, w.loop("n", summed[1], 2) as n:
                 with w.loop("i", shape[0], shape[0]) as i, w.loop("j", shape[1], shape[1]) as j:
                     at = (p * self.v_rows + t * self.inner + (c + i)) * lanes + n
@@ -197,9 +200,7 @@ class Gradients(Tiles):
                     w.body.append(Accumulate(acc, (i, j), "add", product))
             with w.loop("i", shape[0], shape[0]) as i, w.loop("j", shape[1], shape[1]) as j:
                 to = self._sum_at(self.band, p, f + j, c + i) + lane
-                before = Load(sums, to, dtype, None, True)
-                total = Op("add", (before, Get(acc, dtype, (i, j))), dtype)
-                w.body.append(Store(sums, to, total, None, True))
+                w.body.append(Store(sums, to, Get(acc, dtype, (i, j)), None, True))
 
     def _sum_at(self, band: Poly, p: Poly, panel: Poly, c: Poly) -> Poly:
         row = (band * self.algorithm.positions + p) * self.s_rows + panel * self.inner + c
@@ -210,7 +211,7 @@ class Gradients(Tiles):
         w, dtype = self._writer(), self.dtype
         sums, taps = w.touch(self.sums, "r"), range(TAPS)
         with w.loop("c", self.inner) as c, w.loop("f", self.panels) as f:
-            w.split = tuple(c.names)
+            w.independent = bool(c.names)
             with w.vector(live_lanes(self.s, self.outer, f)) as lane:
                 acc, size = w.fresh("acc"), self.algorithm.size
                 w.body.append(Declare(acc, dtype, Const(0.0, dtype), (size * size,)))

@@ -48,7 +48,7 @@ def write_filters(memory: Memory, filters: Filters, target: str) -> Writer:
     (along, other), places = filters.shape, range(TAPS)
     name = w.touch(target, "w")
     with w.loop("f", other) as f, w.loop("b", w.symbols.blocks(along)) as b:
-        w.split = tuple(f.names)
+        w.independent = bool(f.names)
         with w.vector(live_lanes(w.symbols, along, b)) as lane:
             at = [Poly()] * filters.weights.ndim
             at[filters.lane], at[filters.other] = b * w.lanes + lane, f
@@ -95,7 +95,7 @@ class Images(Tiles):
         groups = -(-self.count // self.width)
         blocks = self.s.blocks(self.batch)
         with self.w.loop("b", blocks * groups) as turn:
-            self.w.split = tuple(turn.names)
+            self.w.independent = bool(turn.names)
             self.block, group = self._divided(turn, groups, self.s.most(blocks))
             self.first = group * self.width
             live = self._live_tiles()

@@ -46,6 +46,7 @@ from symgrad.node import (
     SizeOf,
 )
 from symgrad.schedule.layout import Layout
+from symgrad.schedule.sharing import shared
 from symgrad.schedule.symbols import Symbols, divide, live_lanes
 from symgrad.sizes import Size
 
@@ -113,11 +114,13 @@ class Writer:
         self.lane: str | None = None
         self.live: Value | None = None  # holds where a lane has an element behind it
         self.was_flat = False
+        self.independent = False  # turns of the outermost loops compute elements of their own
         self.registers: set[str] = set()  # integers computed in lanes
         self.flat: Poly | None = None  # every operand lies alike: one index for all
         self.local: dict[
             Expr, tuple[str, Layout, int]
         ] = {}  # kept for a block of rows: buffer, axis
+        self.split: tuple[str, ...] = ()  # loops whose turns threads may share
         self._memo: list[dict[tuple[int, At], Value]] = [{}]
         self._top: list[Stmt] = []  # 0-d values, computed once before all loops
         self._count = 0
@@ -182,7 +185,10 @@ class Writer:
             Param(self.formal[b], self.memory.buffers[b].dtype, mode)
             for b, mode in self.operands.items()
         )
-        return Kernel(name, params, (*self._top, *self.body)), tuple(self.operands)
+        body, split = [*self._top, *self.body], ()
+        if self.independent:
+            body, split = shared(body, self.fresh, frozenset(self.symbols.sizes))
+        return Kernel(name, params, tuple(body), split=split), tuple(self.operands)
 
     def touch(self, buffer: str, mode: str) -> str:
         """Notes that the kernel reads or writes a buffer; its name inside the kernel.
