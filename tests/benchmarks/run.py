@@ -47,15 +47,16 @@ class Row:
 
 
 def agree(contenders: Sequence[Contender], w: Workload, count: int = 3) -> None:
-    """The losses of the first steps, the same for everyone; without dropout, whose random numbers
-    differ."""
+    """Makes everyone ready, and compares the losses of the first steps; those of a network with
+    dropout are compared without it, since random numbers differ."""
     plain = w.undropped()
     losses: dict[str, list[float]] = {}
     for c in contenders:
+        c.ready(plain)
         if c.steps == 1:
-            c.ready(plain)
             losses[c.name] = c.losses(count)
-            c.drop()
+        if plain != w:
+            c.ready(w)
     ours = losses["symgrad"]
     for name, theirs in losses.items():
         for a, b in zip(ours, theirs):
@@ -83,8 +84,6 @@ def measured(w: Workload, fields: Sequence[Field], seconds: float, turns: int) -
     for row, part in zip(rows, fields):
         contenders = part.contenders(w)
         agree(contenders, w)
-        for c in contenders:
-            c.ready(w)
         found += [(row, c) for c in contenders]
     times = alternate([c for _, c in found], seconds, turns)
     for (row, c), t in zip(found, times):
@@ -117,8 +116,9 @@ def steps(args: argparse.Namespace, seconds: float, turns: int) -> None:
             floors(row, peak, f.threads * f.workers["symgrad"].ask(bandwidth, w.traffic()))
             print(table.line(row), flush=True)
         rows += new
-    print()
-    print(table.markdown(rows), flush=True)
+    if not args.smoke:
+        print()
+        print(table.markdown(rows), flush=True)
     for f in fields:
         f.close()
 

@@ -105,9 +105,9 @@ def fresh(code: str, cache: str, **values: object) -> list[str]:
 def startup(turns: int, small: bool = False, peers: Sequence[str] | None = None) -> None:
     """Prints all of it."""
     others = [name for name in installed(peers) if name in ("torch", "jax")]
-    starts("mlp_mnist", turns, small, others)
+    starts("mlp_mnist", turns, small, [] if small else others)
     for name in ("lenet",) if small else ("lenet", "resnet20", "gpt", "vgg16"):
-        compiles(name, turns, small, others)
+        compiles(name, turns, small, [] if small else others)
     memory("resnet20", small, others)
     depths(turns, (2, 4, 8) if small else (2, 4, 8, 16, 32, 64))
 

@@ -253,7 +253,7 @@ def _rows(small: bool) -> dict[str, Workload]:
                 optimizer=optimizer,
                 loss="mse" if name == "mlp_wide" else "cross_entropy",
                 lr=lr,
-                aim=aim,
+                aim=None if small else aim,
                 **network,
             )
             for name, title, network, batch, optimizer, lr, aim in rows
