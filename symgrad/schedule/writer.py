@@ -185,7 +185,8 @@ class Writer:
             Param(self.formal[b], self.memory.buffers[b].dtype, mode)
             for b, mode in self.operands.items()
         )
-        body, split = [*self._top, *self.body], ()
+        body = [*self._top, *self.body]
+        split: tuple[str, ...] = ()
         if self.independent:
             body, split = shared(body, self.fresh, frozenset(self.symbols.sizes))
         return Kernel(name, params, tuple(body), split=split), tuple(self.operands)
