@@ -19,19 +19,19 @@ from harness import run as run_native
 from harness import targets
 
 from codegen import interpret, verify
-from codegen.loops import Call, Program
+from codegen.loops import Call, Get, Program
 from codegen.target import Target
 from symgrad.interpret import evaluate
 from symgrad.node import Contract, Expr, Input, Map, Parameter, Reindex, toposort
 from symgrad.schedule.layout import Layout, row_major
 from symgrad.schedule.symbols import Symbols
 from symgrad.schedule.windows import windows
-from symgrad.schedule.winograd import Plan, planned
+from symgrad.schedule.winograd import Plan, plan, planned
 from symgrad.schedule.winograd_gradients import Gradients
 from symgrad.schedule.winograd_images import Images, write_filters
-from symgrad.schedule.winograd_transforms import F2, Algorithm
+from symgrad.schedule.winograd_transforms import F2, F4, Algorithm, apply_both, transposed
 from symgrad.schedule.writer import Memory, Writer
-from symgrad.sizes import Dim, Size
+from symgrad.sizes import Dim, Size, maximum
 
 LANES = {"avx512": 16, "avx2": 8, "sse2": 4}
 IMAGE = Layout((0, 2, 3, 1), 0)
@@ -99,11 +99,12 @@ class Case:
     place: tuple[str, Layout, Expr]
     expected: np.ndarray
     sizes: dict[str, int]
+    env: dict[Expr, np.ndarray]
 
     def result(self, held: dict[str, np.ndarray]) -> np.ndarray:
         name, layout, node = self.place
-        whole = layout.unpack(held[name], node.shape, self.program.lanes)
-        return whole[: len(self.expected)]
+        shape = tuple(map(maximum, node.shape))
+        return layout.unpack(held[name], shape, self.program.lanes)[: len(self.expected)]
 
 
 def case(
@@ -159,7 +160,7 @@ def case(
     arrays[held] = np.zeros(memory.buffers[held].size, dtype)
     sizes = {s.n.name: live} if isinstance(s.n, Dim) else {}
     expected = evaluate([last], env)[0]
-    return Case(made, finished(memory, kernels), arrays, (held, to, last), expected, sizes)
+    return Case(made, finished(memory, kernels), arrays, (held, to, last), expected, sizes, env)
 
 
 def follow(n: Expr, epilogue: str, bias: Expr, other: Expr) -> list[Expr]:
@@ -217,12 +218,124 @@ SHAPES = {
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(kind: str, name: str) -> None:
-    for target in targets():
-        machine = Target.named(target)
-        c = case(kind, SHAPES[name], machine.lanes, target=machine)
-        check(c, 1e-5, machine)
+    """Native code on every machine, and the loops by their meaning with the narrowest vectors."""
+    for target in map(Target.named, targets()):
+        check(case(kind, SHAPES[name], target.lanes, target=target), 1e-5, target)
     check(case(kind, SHAPES[name], 4, target=Target.named("sse2")), 1e-5)
 
 
-def test_transforms() -> None:
-    pass
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("name", ["even", "odd", "panels and more", "part of a block"])
+def test_larger_tiles(kind: str, name: str) -> None:
+    c = case(kind, SHAPES[name], Target.host().lanes, algorithm=F4)
+    check(c, 1e-4, Target.host())
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("algorithm", [F2, F4])
+def test_double_precision(kind: str, algorithm: Algorithm) -> None:
+    lanes = Target.host().lanes // 2
+    c = case(kind, SHAPES["odd"], lanes, "float64", algorithm)
+    check(c, 1e-12, Target.host())
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("batch", [1, 16, 21, 40])
+def test_batch_at_run_time(kind: str, batch: int) -> None:
+    s = Shape(Dim("batch", 40), 3, 4, 4, 5)
+    check(case(kind, s, Target.host().lanes, batch=batch), 1e-5, Target.host())
+    check(case(kind, s, 8, batch=batch), 1e-5)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("epilogue", ["short", "long"])
+@pytest.mark.parametrize("name", ["even", "odd", "part of a block", "panels and more"])
+def test_epilogues(kind: str, epilogue: str, name: str) -> None:
+    """Short ones are written out for every output of a tile, long ones are in a loop."""
+    c = case(kind, SHAPES[name], Target.host().lanes, epilogue=epilogue)
+    check(c, 1e-3, Target.host())
+    check(case(kind, SHAPES["odd"], 4, algorithm=F4, epilogue=epilogue), 1e-3)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("weights", [Layout((0, 1, 2, 3)), Layout((1, 2, 3, 0), 1)], ids=str)
+def test_weights_lie_anywhere(kind: str, weights: Layout) -> None:
+    c = case(kind, SHAPES["panels and more"], 16, weights=weights)
+    check(c, 1e-5, Target.host() if Target.host().lanes == 16 else None)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_error_is_no_larger_than_that_of_direct_summation(kind: str) -> None:
+    """Of float32, the largest and the mean one, where direct sums round once for each term."""
+    c = case(kind, Shape(16, 32, 32, 8, 8), Target.host().lanes)
+    found = c.result(run_native(c.program, c.arrays, {}, Target.host()))
+    exact, direct = direct_sums(c.plan.n, c.env)
+    ours, theirs = np.abs(found - exact), np.abs(direct - exact)
+    assert ours.max() <= theirs.max() and ours.mean() <= theirs.mean()
+
+
+def direct_sums(n: Contract, env: dict[Expr, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The sum in float64, and in float32 term by term."""
+    a, b = (v.astype(np.float64) for v in evaluate(list(n.args), env))
+    exact = np.einsum(a, n.ins[0], b, n.ins[1], n.out, optimize=True)
+    total = np.zeros_like(exact)
+    kept = [[k for k in labels if k in n.out] for labels in n.ins]
+    for at in np.ndindex(*(int(n.extents[k]) for k in n.summed)):  # type: ignore[arg-type]
+        where = dict(zip(n.summed, at))
+        parts = [
+            v[tuple(where.get(k, slice(None)) for k in labels)] for v, labels in zip((a, b), n.ins)
+        ]
+        term = np.einsum(parts[0], kept[0], parts[1], kept[1], n.out)
+        total = (total + term).astype(np.float32).astype(np.float64)
+    return exact, total
+
+
+@pytest.mark.parametrize("algorithm", [F2, F4])
+def test_transforms_are_their_matrices(algorithm: Algorithm) -> None:
+    rng = np.random.default_rng(0)
+    for matrix in (algorithm.inputs, algorithm.weights, algorithm.results):
+        for m in (matrix, transposed(matrix)):
+            numbers = np.array(m, dtype=float)
+            d = rng.normal(size=(len(m[0]), len(m[0])))
+            names = {f"d{i}_{j}": v for (i, j), v in np.ndenumerate(d)}
+            patch = [[Get(f"d{i}_{j}", "float64") for j in range(len(d))] for i in range(len(d))]
+            result = apply_both(m, patch, lambda v: v)
+            found = [[interpret.evaluate(v, names) for v in row] for row in result]
+            np.testing.assert_allclose(found, numbers @ d @ numbers.T, atol=1e-12)
+
+
+CHOICES = {
+    "a layer of a residual network": (Shape(32, 16, 16, 32, 32), True),
+    "small images": (Shape(32, 128, 128, 4, 4), True),
+    "a first layer": (Shape(32, 3, 64, 32, 32), False),
+    "few outputs": (Shape(32, 64, 4, 32, 32), False),
+    "one place": (Shape(32, 64, 64, 3, 3, (0, 0)), False),
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("name", CHOICES)
+def test_chosen_where_it_is_faster(kind: str, name: str) -> None:
+    s, wanted = CHOICES[name]
+    n = form(kind, s, "float32")
+    leaves = {a for a in toposort([n]) if not a.args}
+    found = windows(n, lambda e: e in leaves)
+    assert found is not None
+    layouts = dict.fromkeys([*leaves, n], IMAGE)
+    made = plan(n, found, layouts)
+    assert (made is not None) == wanted
+    if made is not None:
+        assert made.algorithm is F2
+        loose = plan(n, found, layouts, 1e-3)
+        assert loose is not None and loose.algorithm is F4
+
+
+def test_other_products_are_left_alone() -> None:
+    x, w = Input("x", (32, 64, 16, 16)), Parameter("w", (64, 64, 3, 3))
+    leaves = {x: IMAGE, w: PANELS}
+    for step, dilation in ((2, 1), (1, 2)):
+        maps = [(0, ((0, 1),), 1), (0, ((1, 1),), 1)]
+        maps += [(-1, ((2 + i, step), (4 + i, dilation)), 1) for i in (0, 1)]
+        n = Contract.parse("ncxykl,ockl->noxy", Reindex.of(x, maps, (32, 64, 8, 8, 3, 3)), w)
+        found = windows(n, lambda e: e in leaves)
+        assert found is not None and planned(n, found, {**leaves, n: IMAGE}, F2) is None

@@ -38,7 +38,7 @@ from symgrad.schedule.winograd_transforms import apply_both, transposed
 from symgrad.schedule.writer import At, Writer
 
 WIDE = 2  # vectors of a register tile
-TILES = 4  # tiles at a time
+TILES = 8  # tiles at a time
 BANDS = 8  # sums kept apart
 SMALL = 1 << 20  # bytes that all of them may have; two bands may have more
 
@@ -188,7 +188,9 @@ class Gradients(Tiles):
         with w.vector(None) as lane:
             w.body.append(Declare(acc, dtype, Const(0.0, dtype), shape))
             with w.loop("i", shape[0], shape[0]) as i, w.loop("j", shape[1], shape[1]) as j:
-                before = Load(sums, self._sum_at(self.band, p, f + j, c + i) + lane, dtype, None, True)
+                before = Load(
+                    sums, self._sum_at(self.band, p, f + j, c + i) + lane, dtype, None, True
+                )
                 w.body.append(Accumulate(acc, (i, j), "add", before))
             with w.loop("t", summed[0]) as t, w.loop("n", summed[1], 2) as n:
                 with w.loop("i", shape[0], shape[0]) as i, w.loop("j", shape[1], shape[1]) as j:
