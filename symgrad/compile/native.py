@@ -9,6 +9,7 @@ step or whole passes at a time.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,11 +43,13 @@ class Output:
     memory: Array  # one-dimensional, at the planned maximum
     node: Expr
 
-    def read(self, sizes: Mapping[str, int]) -> Array:
-        """A copy: the next call writes into the same memory."""
+    def view(self, sizes: Mapping[str, int]) -> Array:
+        """The memory as the result looks; the next call writes into it."""
         shape = tuple(value(s, dict(sizes)) for s in self.node.shape)
-        count = int(np.prod(shape))
-        return self.memory[:count].reshape(shape).copy()
+        return self.memory[: math.prod(shape)].reshape(shape)
+
+    def read(self, sizes: Mapping[str, int]) -> Array:
+        return self.view(sizes).copy()
 
 
 class Native:
@@ -103,6 +106,7 @@ class Native:
     def _reader(self, form: Form) -> Callable[..., Any]:
         """A call whose results are built from the outputs' memory."""
         enter, reading, function, outputs = self.enter, self._reading, self.function, self.outputs
+        names = [output.name for output in outputs]
         if form.number and all(not output.node.shape for output in outputs):
             numbers = [(output.name, output.memory.item) for output in outputs]
 
@@ -114,12 +118,21 @@ class Native:
 
             return read_numbers
 
+        single = form.kind == "one" and bool(outputs[0].node.shape)
+        views: dict[tuple[int, ...], list[Array]] = {}  # by run-time sizes
+
         def read(*arrays: Any) -> Any:
             with reading:
                 if enter(*arrays) is NotImplemented:
                     return NotImplemented
-                sizes = function.sizes
-                return form.build({output.name: output.read(sizes) for output in outputs})
+                key = function.current
+                if key not in views:
+                    views.clear()  # the last sizes are the likely ones
+                    views[key] = [output.view(function.sizes) for output in outputs]
+                if single:
+                    return views[key][0].copy()
+                found = [view.copy() for view in views[key]]
+            return form.build(dict(zip(names, found)))
 
         return read
 
