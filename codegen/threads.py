@@ -17,8 +17,10 @@ begin with. Who is done with its own chunks takes those of the next thread. A cl
 (threads, end, next), taken by compare-and-swap: a thread that wakes up late finds either a chunk
 of the task that is running or nothing, and nobody waits for threads that never came.
 
-An idle thread looks at its signal for some ten microseconds and then sleeps (futex). A forked
-child has none of its parent's threads: it sees that the process is another one and starts its own.
+An idle thread looks at its signal for part of a millisecond and then sleeps (futex). Where there
+are processors enough it is woken on another one than the caller's: systems like to wake a thread
+where its waker runs, and the caller does not make room. A forked child has none of its parent's
+threads: it sees that the process is another one and starts its own.
 
 >>> text(Target.host()).count("define void @pool_run")
 1
@@ -33,7 +35,7 @@ from codegen.target import Target
 EXPORTS = ("pool_run", "pool_leave")
 MOST = 256  # threads, the caller included
 MOST_CHUNKS = 1 << 20
-SPINS = 2000  # looks at a signal before sleeping
+SPINS = 10000  # looks at a signal before sleeping
 FUTEX_WAIT, FUTEX_WAKE = 128, 129  # both within one process
 
 # Without futexes the caller does it all.
@@ -51,7 +53,7 @@ define void @pool_leave(ptr %held) nounwind {
 """
 
 STATE = """
-%Line = type { i32, i32, i64, [112 x i8] } ; signal, asleep, claim
+%Line = type { i32, i32, i64, i32, i32, [104 x i8] } ; signal, asleep, claim, number, kept off
 
 @lines = internal global [MOST x %Line] zeroinitializer, align 128
 @lock = internal global i32 0, align 128 ; the process of who holds the threads, or 0
@@ -68,6 +70,10 @@ STATE = """
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @getpid()
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @sched_setaffinity(i32, i64, ptr)
+declare i64 @llvm.ctpop.i64(i64)
 declare i64 @syscall(i64, ...)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """
@@ -172,6 +178,10 @@ entry:
   %me = ptrtoint ptr %argument to i64
   %signal = getelementptr [MOST x %Line], ptr @lines, i64 0, i64 %me
   %asleep = getelementptr %Line, ptr %signal, i64 0, i32 1
+  %number.at = getelementptr %Line, ptr %signal, i64 0, i32 3
+  %number = call i64 (i64, ...) @syscall(i64 GETTID)
+  %number.short = trunc i64 %number to i32
+  store i32 %number.short, ptr %number.at
   br label %watch
 watch:
   %last = phi i32 [ 0, %entry ], [ %now, %work ]
@@ -197,6 +207,61 @@ sleep:
 work:
   call void @pool_work(i64 %me)
   br label %watch
+}
+"""
+
+# Keeps a thread off the processor that the caller is on, unless threads outnumber processors. The
+# line remembers that processor (plus 1): nothing is asked of the system as long as it is the same.
+ASIDE = """
+define internal void @pool_aside(ptr %line, i64 %threads) nounwind {
+entry:
+  %mask = alloca [16 x i64]
+  %off.at = getelementptr %Line, ptr %line, i64 0, i32 4
+  %off = load i32, ptr %off.at
+  %processor = call i32 @sched_getcpu()
+  %known = icmp ult i32 %processor, 1024
+  br i1 %known, label %compare, label %leave
+compare:
+  %here = add i32 %processor, 1
+  %same = icmp eq i32 %here, %off
+  br i1 %same, label %leave, label %ask
+ask:
+  store i32 %here, ptr %off.at
+  call void @llvm.memset.p0.i64(ptr %mask, i8 0, i64 128, i1 false)
+  %error = call i32 @sched_getaffinity(i32 0, i64 128, ptr %mask)
+  %good = icmp eq i32 %error, 0
+  br i1 %good, label %count, label %leave
+count:
+  %i = phi i64 [ 0, %ask ], [ %i.next, %count ]
+  %total = phi i64 [ 0, %ask ], [ %total.next, %count ]
+  %word.at = getelementptr i64, ptr %mask, i64 %i
+  %word = load i64, ptr %word.at
+  %bits = call i64 @llvm.ctpop.i64(i64 %word)
+  %total.next = add i64 %total, %bits
+  %i.next = add i64 %i, 1
+  %more = icmp ult i64 %i.next, 16
+  br i1 %more, label %count, label %decide
+decide:
+  %enough = icmp uge i64 %total.next, %threads
+  br i1 %enough, label %without, label %set
+without:
+  %wide = zext i32 %processor to i64
+  %at = lshr i64 %wide, 6
+  %shift = and i64 %wide, 63
+  %bit = shl i64 1, %shift
+  %others = xor i64 %bit, -1
+  %mine.at = getelementptr i64, ptr %mask, i64 %at
+  %mine = load i64, ptr %mine.at
+  %left = and i64 %mine, %others
+  store i64 %left, ptr %mine.at
+  br label %set
+set:
+  %number.at = getelementptr %Line, ptr %line, i64 0, i32 3
+  %number = load i32, ptr %number.at
+  call i32 @sched_setaffinity(i32 %number, i64 128, ptr %mask)
+  br label %leave
+leave:
+  ret void
 }
 """
 
@@ -334,6 +399,7 @@ signal:
   %wake = icmp ne i32 %asleep, 0
   br i1 %wake, label %call, label %signalled
 call:
+  call void @pool_aside(ptr %line, i64 %threads)
   call i64 (i64, ...) @syscall(
     i64 FUTEX, ptr %line, i64 FUTEX_WAKE, i32 1, ptr null, ptr null, i64 0)
   br label %signalled
@@ -368,11 +434,12 @@ leave:
 }
 """
 
-# Per processor: the number of the futex call, a pause between two looks, and how the state of
+# Per processor: the numbers of two system calls, a pause between two looks, and how the state of
 # floating-point arithmetic, which decides about bits too, goes from the caller to the others.
 MACHINES = {
     "x86_64": {
         "FUTEX": "202",
+        "GETTID": "186",
         "PAUSE": "call void @llvm.x86.sse2.pause()",
         "GET_MODE": "call void @llvm.x86.sse.stmxcsr(ptr @mode)",
         "SET_MODE": "call void @llvm.x86.sse.ldmxcsr(ptr @mode)",
@@ -381,6 +448,7 @@ MACHINES = {
     },
     "aarch64": {
         "FUTEX": "98",
+        "GETTID": "178",
         "PAUSE": "call void @llvm.aarch64.hint(i32 1)",
         "GET_MODE": "%mode = call i64 @llvm.aarch64.get.fpcr()\n  store i64 %mode, ptr @mode",
         "SET_MODE": "%mode = load i64, ptr @mode\n  call void @llvm.aarch64.set.fpcr(i64 %mode)",
@@ -403,7 +471,7 @@ def text(target: Target) -> str:
         "MOST": str(MOST),
         "SPINS": str(SPINS),
     }
-    made = "".join((machine["DECLARE"], STATE, ENTER, START, WORK, RUN))
+    made = "".join((machine["DECLARE"], STATE, ENTER, START, ASIDE, WORK, RUN))
     for name in sorted(names, key=len, reverse=True):
         made = made.replace(name, names[name])
     return made
