@@ -167,6 +167,15 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
         Contract.of([[1, 2]], [0, 1, 2], leaf("w", 4, 2), sizes={0: 3}))),
     "sum inside product": lambda: Contract.of([[0, 1]], [0], Contract.parse(
         "ik,kj->ij", X, leaf("w", 4, 5))),
+    "sum of added products": lambda: row_sum(m(
+        "add", Contract.parse("ik,kj->ij", X, leaf("w", 4, 4)),
+        Contract.parse("ik,kj->ij", Y, leaf("v", 4, 4)))),
+    "sum of added products": lambda: row_sum(m(
+        "add", Contract.parse("ik,kj->ij", X, leaf("w", 4, 4)),
+        Contract.parse("ik,kj->ij", Y, leaf("v", 4, 4)))),
+    "sum of added products": lambda: row_sum(m(
+        "add", Contract.parse("ik,kj->ij", X, leaf("w", 4, 4)),
+        Contract.parse("ik,kj->ij", Y, leaf("v", 4, 4)))),
     "sum first": lambda: Contract.parse("ik,kj->i", X, leaf("w", 4, 5)),
     "order of products": lambda: Contract.parse(
         "ij,j->i", Contract.parse("ik,kj->ij", X, leaf("w", 4, 5)), leaf("v", 5)),

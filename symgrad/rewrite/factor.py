@@ -23,7 +23,7 @@ import math
 from typing import Sequence
 
 from symgrad import dtypes
-from symgrad.node import Constant, Contract, Expr, Map
+from symgrad.node import Constant, Contract, Expr, Map, Reindex
 from symgrad.rewrite.engine import Rule, Run, Table
 from symgrad.rewrite.indexmaps import mapped_product, product_without_units
 from symgrad.rewrite.patterns import node, tag, var, view
@@ -39,6 +39,10 @@ WORTH = 0.9  # a new order must cost less than this part of the old one
 
 def multiplications(labels: set[int], extents: dict[int, Size]) -> int:
     return math.prod(maximum(extents[k]) for k in labels)
+
+
+def _elements(e: Expr) -> int:
+    return math.prod(map(maximum, e.shape))
 
 
 def _single(e: Expr, run: Run) -> bool:
@@ -163,8 +167,27 @@ def sum_inside(n: Expr, run: Run) -> Expr | None:
     return Contract.of(inner.ins, [inner.out[p] for p in n.out], *inner.args)
 
 
+def sum_of_added(n: Expr, run: Run) -> Expr | None:
+    """The sum of products that are added, as products with fewer results that are added."""
+    both = n.args[0]
+    if not _added_products(both, run):
+        return None
+    return Map.of(both.attrs[0], *[n.with_args([a]) for a in both.args])
+
+
+def _added_products(e: Expr, run: Run, depth: int = 0) -> bool:
+    if not _single(e, run) or depth > LONGEST:
+        return False
+    if isinstance(e, Map) and e.op in ("add", "sub"):
+        return all(_added_products(a, run, depth + 1) for a in e.args)
+    return isinstance(e, Contract) and len(e.args) > 1
+
+
 def broadcast_product(n: Expr) -> Expr | None:
-    """sum(spread(a) * spread(b)) -> a @ b, where the product would be larger than both."""
+    """sum(spread(a) * spread(b)) -> a @ b, where the product would be larger than both.
+
+    Windows of an image count as smaller: they are read in place.
+    """
     assert isinstance(n, Contract)
     factors: list[Operand] = []
     pending = [n.args[0]]
@@ -174,10 +197,15 @@ def broadcast_product(n: Expr) -> Expr | None:
             pending.extend(reversed(f.args))
         elif f.shape and tag(f) == "view":
             factors.append((tuple(places(f)), f.args[0]))
+        elif isinstance(f, Reindex):
+            factors.append((tuple(range(f.ndim)), f))
         else:
             return None
     axes = set(range(n.args[0].ndim))
-    if len(factors) < 2 or any(set(labels) == axes for labels, _ in factors):
+    full = [f for labels, f in factors if set(labels) == axes]
+    if len(factors) < 2 or len(full) == len(factors):
+        return None
+    if not all(isinstance(f, Reindex) and _elements(f) > _elements(f.args[0]) for f in full):
         return None
     if set().union(*(labels for labels, _ in factors)) != axes:
         return None
@@ -214,6 +242,9 @@ TABLE = Table("factor", [
     Rule("broadcast product", node("n", "sum"), broadcast_product, only=lambda t: t[1:] == ("mul",)),  # sum_k b(a_ik) b(b_kj) -> a @ b
     Rule("sum of a map", node("n", "sum"), lambda n, run: mapped_product(n, run), only=lambda t: t[1:] == ("reindex",)),  # sum_k (dy w)[i - k, k] -> sum_k dy[i - k] w[k]
     Rule("sum inside product", node("n", "sum"), lambda n, run: sum_inside(n, run), only=lambda t: t[1:] == ("contract",)),  # sum_j x_ik w_kj -> x_ik (sum_j w_kj)
+    Rule("sum of added products", node("n", "sum"), lambda n, run: sum_of_added(n, run), only=lambda t: t[1:] in (("add",), ("sub",))),  # sum_j (x w + y v)_ij -> sum_j (x w)_ij + sum_j (y v)_ij
+    Rule("sum of added products", node("n", "sum"), lambda n, run: sum_of_added(n, run), only=lambda t: t[1:] in (("add",), ("sub",))),  # sum_j (x w + y v)_ij -> sum_j (x w)_ij + sum_j (y v)_ij
+    Rule("sum of added products", node("n", "sum"), lambda n, run: sum_of_added(n, run), only=lambda t: t[1:] in (("add",), ("sub",))),  # sum_j (x w + y v)_ij -> sum_j (x w)_ij + sum_j (y v)_ij
     Rule("sum first", node("n", "contract"), sum_first),  # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
     Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
     Rule("product without axes of size 1", node("n", "reshape"), lambda n, run: product_without_units(n, run), only=lambda t: t[1:] == ("contract",)),  # reshape (x w)_ij1 -> (x w)_ij

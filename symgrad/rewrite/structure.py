@@ -154,6 +154,9 @@ def normal_contract(n: Expr) -> Expr | None:
     if n.dtype != n.args[0].dtype:
         return None  # it counts truth values
     extents = n.extents
+    if len(n.args) == 1 and not n.args[0].args and n.summed:
+        if n.out == tuple(k for k in n.ins[0] if extents[k] != 1) and _units(n, extents):
+            return Reshape.of(n.args[0], n.shape)
     operands: list[Operand] = []
     scalars: list[Expr] = []
     changed = False
@@ -218,6 +221,10 @@ def normal_contract(n: Expr) -> Expr | None:
     if inner_out == n.out:
         return made
     return Contract.of([inner_out], n.out, made, sizes=extents)
+
+
+def _units(n: Contract, extents: dict[int, Size]) -> bool:
+    return all(extents[k] == 1 for k in n.summed)
 
 
 def _product_key(
