@@ -7,7 +7,7 @@ that `symgrad.schedule.winograd_images` writes and nothing else.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +176,7 @@ def finished(memory: Memory, writers: list[Writer]) -> Program:
     kernels, calls = [], []
     for i, w in enumerate(writers):
         kernel, buffers = w.kernel(f"kernel{i}")
-        kernels.append(replace(kernel, split=w.split))
+        kernels.append(kernel)
         calls.append(Call(kernel.name, buffers))
     program = Program(
         memory.symbols.lanes,
