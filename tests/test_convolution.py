@@ -372,6 +372,54 @@ def test_layer_names_and_sharing() -> None:
     assert sum(n.name == "c.weight" for n in toposort([y]) if n.kind == "parameter") == 1
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_layers_of_other_kinds_take_images(target: str) -> None:
+    net = sg.nn.Sequential(
+        sg.nn.Conv2d(3, 8, 3, stride=2, name="conv", dtype="float64"),
+        sg.nn.GroupNorm(4, 8, name="gn", dtype="float64"),
+        sg.nn.PReLU(8, name="act", dtype="float64"),
+        sg.nn.Dropout(0.0),
+        sg.nn.LayerNorm((8, 3, 4), name="ln", dtype="float64"),
+        sg.nn.Flatten(),
+        sg.nn.Linear(96, 4, name="fc", dtype="float64"),
+    )
+    other = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2),
+        torch.nn.GroupNorm(4, 8),
+        torch.nn.PReLU(8),
+        torch.nn.LayerNorm((8, 3, 4)),
+        torch.nn.Flatten(),
+        torch.nn.Linear(96, 4),
+    ).double()
+    x = sg.input("x", (sg.dim("n", max=6), 3, 8, 9), dtype="float64")
+    loss = sg.mean(sg.square(net(x, training=True)))
+    step = sg.train_step(loss, sg.optim.SGD(0.1), target=target, seed=3)
+    with torch.no_grad():
+        for p, tensor in zip(net.parameters(), other.parameters()):
+            value = torch.tensor(step.state[p.name])
+            tensor.copy_(value.T if value.ndim == 2 else value)
+    value = np.random.default_rng(0).normal(size=(5, 3, 8, 9))
+    true = other(torch.tensor(value)).square().mean()
+    true.backward()
+    close(step(value), true.detach().numpy())
+    for p, tensor in zip(net.parameters(), other.parameters()):
+        moved = (tensor.detach() - 0.1 * tensor.grad).numpy()
+        close(step.state[p.name], moved.T if moved.ndim == 2 else moved, p.name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_dropout_of_images(target: str) -> None:
+    x = sg.input("x", (4, 3, 8, 8))
+    drop = sg.nn.Dropout(0.25)
+    y = drop(x, training=True)
+    value, slope = sg.function([x], [y, sg.grad(sg.sum(y), x)], target=target)(
+        np.ones((4, 3, 8, 8), np.float32)
+    )
+    np.testing.assert_allclose(value, slope)
+    assert set(np.unique(value.round(4))) == {np.float32(0), np.float32(1.3333)}
+    assert abs(value.mean() - 1) < 0.1
+
+
 # -- errors ---------------------------------------------------------------------------------------
 X = sg.input("image", (2, 4, 8, 8))
 W = sg.input("kernel", (6, 4, 3, 3))
