@@ -35,6 +35,10 @@ class NonFiniteError(SymgradError, ArithmeticError):
     """A NaN or infinity, found under `check="finite"`; names the term and its source line."""
 
 
+class BudgetError(SymgradError, MemoryError):
+    """A `max_bytes` below which a function cannot be compiled; names what takes the memory."""
+
+
 class StateError(SymgradError):
     """State files that are missing, truncated or do not match the model."""
 

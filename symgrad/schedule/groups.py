@@ -63,10 +63,13 @@ class Fusion(Kept):
         lane_axes: Mapping[Expr, int | None],
         layouts: Mapping[Expr, Layout],
         alone: Collection[Expr] = (),
+        again: Collection[Expr] = (),
     ) -> None:
-        """`alone` are products that take no epilogue: their sums are complete in the end only."""
+        """`alone` are products that take no epilogue: their sums are complete in the end only.
+        `again` are values computed a second time, late: not in the kernels of the first time."""
         super().__init__(nodes, roots)
-        self.lane_axes, self.layouts, self.alone = lane_axes, layouts, alone
+        self.lane_axes, self.layouts = lane_axes, layouts
+        self.alone, self.again = alone, again
         self.groups: list[Group] = []
         self.of_kind: dict[str, list[Group]] = {}
         self.group_of: dict[Expr, Group] = {}
@@ -155,6 +158,8 @@ class Fusion(Kept):
             group = self.group_of.get(need)
             if group is None or group.kind != "product" or not same or need.shape != n.shape:
                 continue
+            if n in self.again:
+                continue
             first = group.nodes[0]
             if first in self.alone:
                 continue
@@ -181,6 +186,8 @@ class Fusion(Kept):
         """The latest group of this kind that can take `n` in."""
         needs = self.needs(n)
         for group in self._candidates(kind, needs):
+            if n in self.again and not self._repeats_with(needs, group):
+                continue
             if not self._can_join(n, group):
                 continue
             if kind == "rows" and self._fits_rows(n, group, needs):
@@ -204,6 +211,15 @@ class Fusion(Kept):
                 readers = self.readers.get(need, ())
                 near.update(self.group_of[m] for m in readers if m in self.group_of)
         return sorted((g for g in near if g.kind == kind), key=lambda g: -g.index)
+
+    def _repeats_with(self, needs: Mapping[Expr, bool], group: Group) -> bool:
+        """True when a value that is computed again is so from what this group computes again, or
+        from the same values: not merely from the same parameters."""
+        if any(m not in self.again for m in group.nodes):
+            return False
+        return any(need in self.group_of and need in group.reads for need in needs) or any(
+            self.group_of.get(need) is group for need in needs
+        )
 
     def _delays(self, n: Expr, group: Group) -> bool:
         """True when taking `n` in would make the group wait for more than it does."""
@@ -255,7 +271,7 @@ class Fusion(Kept):
         seen: set[int] = set()
         stack: list[tuple[Expr, int | None]] = []
         axis = self.lane_axes[n]
-        for a, mapped in self._operand_axes(n, axis):
+        for a, mapped in self.operand_axes(n, axis):
             stack.append((a, mapped))
         while stack:
             a, at = stack.pop()
@@ -266,10 +282,10 @@ class Fusion(Kept):
             if id(a) in seen or a in self.named or is_leaf_in_memory(a):
                 continue
             seen.add(id(a))
-            stack.extend(self._operand_axes(a, at))
+            stack.extend(self.operand_axes(a, at))
         return True
 
-    def _operand_axes(self, n: Expr, axis: int | None) -> list[tuple[Expr, int | None]]:
+    def operand_axes(self, n: Expr, axis: int | None) -> list[tuple[Expr, int | None]]:
         """For each operand, its axis that runs with this axis of `n` (None: no such axis)."""
         if isinstance(n, Map):
             return [(a, axis if a.shape else None) for a in n.args]

@@ -48,6 +48,11 @@ def is_view(n: Expr) -> bool:
     return isinstance(n, (Reindex, Reshape, Gather))
 
 
+def is_identity(n: Expr) -> bool:
+    """A view of a whole value as it is: what tells a copy from the value it repeats."""
+    return isinstance(n, Contract) and len(n.args) == 1 and n.ins[0] == n.out and is_view(n)
+
+
 def is_elementwise(n: Expr) -> bool:
     if isinstance(n, Contract):
         return not n.summed and not is_view(n)
@@ -206,7 +211,9 @@ class Kept:
                     continue
                 for j, b in enumerate(a.args):
                     ok = isinstance(a, Map) or (
-                        isinstance(a, Contract) and not is_view(a) and a.ins[j] == a.out
+                        isinstance(a, Contract)
+                        and a.ins[j] == a.out
+                        and (not is_view(a) or is_identity(a))
                     )
                     stack.append((b, same and ok))
             self._needs[n] = found

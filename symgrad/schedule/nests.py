@@ -19,7 +19,7 @@ from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
 from symgrad.schedule.cuts import loop_order, ordering_operand
 from symgrad.schedule.groups import Fusion, Group
-from symgrad.schedule.kept import reduced_axes, space_of
+from symgrad.schedule.kept import is_identity, reduced_axes, space_of
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import live_lanes
 from symgrad.schedule.tiling import split
@@ -150,7 +150,11 @@ def _sums(
         if wide is not None:
             index[wide] = outer[wide] + j
         for n, acc in zip(group.nodes, accs):
-            out = n.out if isinstance(n, Contract) else [i for i in range(len(space)) if i not in gone]
+            out = (
+                n.out
+                if isinstance(n, Contract)
+                else [i for i in range(len(space)) if i not in gone]
+            )
             found = Get(acc, n.dtype, () if wide is None else (j,))
             nest.store(w, n, tuple(index[i] for i in out), found)
 
@@ -226,7 +230,7 @@ def _is_flat(nest: Nest, n: Expr, layout: Layout) -> bool:
                 return False
         elif isinstance(a, Constant) and a.scalar is not None or isinstance(a, SizeOf):
             continue
-        elif isinstance(a, Map):
+        elif isinstance(a, Map) or is_identity(a):
             stack.extend(a.args)
         else:
             return False

@@ -1,0 +1,90 @@
+"""A schedule whose arena keeps within a budget, or an error that says what takes the memory.
+
+In: how to arrange a graph, its roots, the budget. Out: the schedule, its kernels written, and what
+it computes again. The arena is known exactly only when kernels are written, with the memory they
+use inside; so a schedule that misses by that much is made once more, for a lower aim.
+
+>>> fitted, schedule = within(arrange, roots, limit=1 << 20, worth=1 << 20)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from codegen import memory
+from symgrad import dtypes
+from symgrad.errors import BudgetError
+from symgrad.node import Expr
+from symgrad.schedule.recompute import Fitted, fit
+from symgrad.sizes import show
+
+if TYPE_CHECKING:
+    from codegen.loops import Program
+    from symgrad.schedule.build import Schedule
+
+TRIES = 4
+SHOWN = 6
+
+
+def within(
+    arrange: Callable[[list[Expr], frozenset[Expr]], Any],
+    roots: list[Expr],
+    limit: int | None,
+    worth: int,
+) -> tuple[Fitted, Schedule]:
+    """The arrangement, and its schedule."""
+    aim = limit
+    for _ in range(TRIES):
+        fitted = fit(arrange, roots, aim, worth)
+        made: Schedule = fitted.arranged.build()  # type: ignore[attr-defined]
+        if limit is None or aim is None:
+            return fitted, made
+        size = memory.plan(made.program).size
+        if size <= limit:
+            return fitted, made
+        if fitted.peak > aim:
+            break
+        aim -= size - limit
+    raise BudgetError(_complaint(made.program, fitted, limit))
+
+
+def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
+    """What is held at the fullest moment, the largest first."""
+    lives = memory.lifetimes(program)
+    sizes = {
+        b.name: memory.padded(b.size * dtypes.ITEMSIZE[b.dtype])
+        for b in program.buffers
+        if b.role in ("arena", "private") and b.name in lives
+    }
+    plan = memory.plan(program)
+    held = [
+        {name for name in sizes if lives[name][0] <= i <= lives[name][1]}
+        for i in range(len(program.calls))
+    ]
+    moment = max(range(len(held)), key=lambda i: sum(sizes[name] for name in held[i]))
+    kernel = next(k for k in program.kernels if k.name == program.calls[moment].kernel)
+    values = values_in(fitted.arranged)
+    lines = [
+        f"max_bytes={limit:,}: {plan.size:,} bytes is the least arena found, "
+        f"{fitted.before:,} without recomputation. Most of it is held while {kernel.name} runs, "
+        f"call {moment + 1} of {len(program.calls)}:"
+    ]
+    largest = sorted(held[moment], key=lambda name: -sizes[name])
+    for name in largest[:SHOWN]:
+        n = values.get(name)
+        what = f"{n.name} {show(n.shape)} {n.dtype}" if n is not None else "inside the kernel"
+        where = f", from {n.where}" if n is not None and n.where else ""
+        lines.append(f"  {sizes[name]:>14,}  {name}: {what}{where}")
+    rest = largest[SHOWN:]
+    if rest:
+        lines.append(f"  {sum(sizes[name] for name in rest):>14,}  in {len(rest)} more")
+    lines.append("A smaller batch, or a smaller max of a run-time size, takes less.")
+    return "\n".join(lines)
+
+
+def values_in(arranged: Any) -> dict[str, Expr]:
+    """The value that each buffer holds."""
+    found = {name: n for n, (name, _) in arranged.stored.items()}
+    found.update((name, n) for (n, _), name in arranged.copies.items())
+    return found
