@@ -218,10 +218,10 @@ SHAPES = {
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(kind: str, name: str) -> None:
-    """Native code on every machine, and the loops by their meaning with the narrowest vectors."""
+    """Native code on every machine, and the loops by their meaning."""
     for target in map(Target.named, targets()):
         check(case(kind, SHAPES[name], target.lanes, target=target), 1e-5, target)
-    check(case(kind, SHAPES[name], 4, target=Target.named("sse2")), 1e-5)
+    check(case(kind, SHAPES[name], 16), 1e-5)
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -244,7 +244,7 @@ def test_double_precision(kind: str, algorithm: Algorithm) -> None:
 def test_batch_at_run_time(kind: str, batch: int) -> None:
     s = Shape(Dim("batch", 40), 3, 4, 4, 5)
     check(case(kind, s, Target.host().lanes, batch=batch), 1e-5, Target.host())
-    check(case(kind, s, 8, batch=batch), 1e-5)
+    check(case(kind, s, 16, batch=batch), 1e-5)
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -254,7 +254,8 @@ def test_epilogues(kind: str, epilogue: str, name: str) -> None:
     """Short ones are written out for every output of a tile, long ones are in a loop."""
     c = case(kind, SHAPES[name], Target.host().lanes, epilogue=epilogue)
     check(c, 1e-3, Target.host())
-    check(case(kind, SHAPES["odd"], 4, algorithm=F4, epilogue=epilogue), 1e-3)
+    if name == "odd":
+        check(case(kind, SHAPES[name], 16, algorithm=F4, epilogue=epilogue), 1e-3)
 
 
 @pytest.mark.parametrize("kind", FORMS)
