@@ -302,11 +302,6 @@ class Function:
         return {name: int(v) for (name, _), v in zip(self.signature.sizes, self.values)}
 
     @property
-    def current(self) -> tuple[int, ...]:
-        """The same numbers, in the order of the signature's sizes."""
-        return tuple(self.values.tolist())
-
-    @property
     def bytes(self) -> int:
         """Memory that belongs to this function: arena and outputs."""
         return int(self._memory.nbytes)

@@ -9,10 +9,8 @@ step or whole passes at a time.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +21,8 @@ from symgrad import dtypes
 from symgrad.compile import saved
 from symgrad.compile.graph import Form
 from symgrad.compile.options import debug_level
-from symgrad.node import Expr
-from symgrad.sizes import Dim, maximum, value
+from symgrad.compile.results import Output
+from symgrad.sizes import Dim, maximum
 from symgrad.state import Store
 
 if TYPE_CHECKING:
@@ -33,23 +31,6 @@ if TYPE_CHECKING:
     from symgrad.compile.pipeline import Pipeline
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where a result lies and what it looks like."""
-
-    name: str
-    memory: Array  # one-dimensional, at the planned maximum
-    node: Expr
-
-    def view(self, sizes: Mapping[str, int]) -> Array:
-        """The memory as the result looks; the next call writes into it."""
-        shape = tuple(value(s, dict(sizes)) for s in self.node.shape)
-        return self.memory[: math.prod(shape)].reshape(shape)
-
-    def read(self, sizes: Mapping[str, int]) -> Array:
-        return self.view(sizes).copy()
 
 
 class Native:
@@ -65,10 +46,7 @@ class Native:
         self.function = calling.Function.from_json(library, dict(self.code.function), store.lock)
         for name, memory in self.states():
             self.function.set_pointer(name, memory)
-        self.outputs = [
-            Output(name, self.function.output(self.code.outputs[name]), node)
-            for name, node in self.graph.outputs.items()
-        ]
+        self.outputs = self._results()
         self.enter = self.function.call
         self._reading = threading.Lock()  # results are read before another call writes them
         self._batches: tuple[int, list[Array], Batches] | None = None
@@ -86,15 +64,24 @@ class Native:
             placed.append((self.code.rng, store.rng))
         return placed
 
+    def _results(self) -> list[Output]:
+        buffers = self.code.outputs
+        uses = list(buffers.values())
+        return [
+            Output(name, node, self.function, buffers[name], uses.count(buffers[name]) == 1)
+            for name, node in self.graph.outputs.items()
+        ]
+
     # -- calls ---------------------------------------------------------------------------------
     def call(self, arrays: Sequence[Array], sizes: Mapping[str, int]) -> dict[str, Array]:
         with self._reading:
+            self._ready()
             if self.enter(*arrays) is NotImplemented:
                 # Arrays that lie in memory this call writes are read from a copy.
                 copies = [a.copy() if self.function.writes_into(a) else a for a in arrays]
                 if self.enter(*copies) is NotImplemented:
                     raise RuntimeError("native code refuses arguments that were checked")
-            return {output.name: output.read(sizes) for output in self.outputs}
+            return {output.name: output.take(sizes) for output in self.outputs}
 
     def fast(self, form: Form) -> Callable[..., Any] | None:
         if not self.code.checked:
@@ -118,28 +105,48 @@ class Native:
 
             return read_numbers
 
-        single = form.kind == "one" and bool(outputs[0].node.shape)
-        views: dict[tuple[int, ...], list[Array]] = {}  # by run-time sizes
+        first = outputs[0]
+        if form.kind == "one" and first.node.shape and first.fixed is not None:
+            return self._single(first, first.fixed)
+        ready = [output.place.choose for output in outputs if output.place is not None]
+        fixed = all(output.fixed is not None for output in outputs)
 
         def read(*arrays: Any) -> Any:
             with reading:
+                for choose in ready:
+                    choose()
                 if enter(*arrays) is NotImplemented:
                     return NotImplemented
-                key = function.current
-                if key not in views:
-                    views.clear()  # the last sizes are the likely ones
-                    views[key] = [output.view(function.sizes) for output in outputs]
-                if single:
-                    return views[key][0].copy()
-                found = [view.copy() for view in views[key]]
+                sizes = {} if fixed else function.sizes
+                found = [output.take(sizes) for output in outputs]
             return form.build(dict(zip(names, found)))
 
         return read
+
+    def _single(self, output: Output, shape: tuple[int, ...]) -> Callable[..., Any]:
+        """The same for one array of a fixed shape, with as little around it as can be."""
+        enter, reading, take = self.enter, self._reading, output.taker(shape)
+        choose = output.ready if output.place is not None else None
+
+        def read(*arrays: Any) -> Any:
+            with reading:
+                if choose is not None:
+                    choose()
+                if enter(*arrays) is NotImplemented:
+                    return NotImplemented
+                return take()
+
+        return read
+
+    def _ready(self) -> None:
+        for output in self.outputs:
+            output.ready()
 
     # -- whole passes --------------------------------------------------------------------------
     def epoch(self, data: Data, seed: int, epoch: int | None) -> dict[str, float]:
         """One pass over the data, shuffled if an epoch is given; means of scalar outputs."""
         batches = self._prepared(data)
+        self._ready()
         if epoch is None:
             batches.start()
         else:
