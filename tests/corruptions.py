@@ -33,6 +33,7 @@ import test_schedule_cases
 import test_state
 import test_vecmath
 import test_verify
+import test_winograd
 from corrupting import Change, anywhere, body, edit, item, partial, rule, rule_named, text
 from mpmath import mp
 
@@ -292,6 +293,15 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("scattered lanes overwrite", edit("codegen.emit_statements:Statements._scatter_each", "{total} = {opcode} {scalar} {old}, {new}", "{total} = {opcode} {scalar} {new}, {new}"), of(emitted, test_emit.test_gather_and_scatter, "int32")),
     ("NaN lost in a maximum", edit("codegen.emit_arithmetic:Arithmetic._extremum", "if a.number is not None and not math.isnan(a.number):", "if True:"), of(emitted, test_emit.test_primitives, True)),
     ("comparisons turned round", item("codegen.emit_arithmetic:COMPARE", "less", ("ogt", "slt", "ult")), of(emitted, test_emit.test_primitives, True)),
+    # -- Winograd's convolutions
+    ("a border read as the image", edit("symgrad.schedule.winograd_tiles:Tiles._inside", "low + i < 0", "low + i < -1"), of(test_winograd.test_shapes, "forward", "even")),
+    ("positions of flipped taps in forward order", edit("symgrad.schedule.winograd_images:Images._kept_at", "not self.plan.reverse or", "True or"), of(test_winograd.test_shapes, "input gradient", "even")),
+    ("an odd row of outputs stored twice", edit("symgrad.schedule.winograd_tiles:Tiles._there", "(size % m or m)", "m"), of(test_winograd.test_shapes, "forward", "odd")),
+    ("the last tiles of an image left out", edit("symgrad.schedule.winograd_images:Images._multiply", "(self.wide - 1)", "0"), of(test_winograd.test_shapes, "forward", "tiles left over")),
+    ("idle samples in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._live_samples", "live is None", "True"), of(test_winograd.test_shapes, "weight gradient", "part of a block")),
+    ("places beyond the image in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._holds", "turns.constant == 1", "True"), of(test_winograd.test_shapes, "weight gradient", "odd")),
+    ("bands that are not cleared", edit("symgrad.schedule.winograd_gradients:Gradients._clear", "self.algorithm.positions * self.s_rows", "1"), of(test_winograd.test_shapes, "weight gradient", "even")),
+    ("large tiles where nothing is tolerated", edit("symgrad.schedule.winograd:plan", "tolerance >= ", "tolerance <= "), of(test_winograd.test_chosen_where_it_is_faster, "forward", "small images")),
     # -- calls, epochs, files
     ("a shuffle that repeats rows", text("codegen.entry:SHUFFLE", "store i64 %a, ptr %other.at", "store i64 %b, ptr %other.at"), of(epochs, test_batches.test_every_row_once, 100, 64)),
     ("the last batch dropped", text("codegen.entry:RUN", "or i1 %full, %dynamic", "and i1 %full, %dynamic"), of(epochs, test_batches.test_every_row_once, 100, 64)),

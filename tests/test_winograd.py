@@ -203,6 +203,7 @@ def check(c: Case, tolerance: float, target: Target | None = None) -> None:
 SHAPES = {
     "even": Shape(16, 4, 8, 4, 6),
     "odd": Shape(16, 3, 5, 5, 7),
+    "tiles left over": Shape(16, 2, 3, 6, 5),
     "no padding": Shape(16, 2, 3, 6, 5, (0, 0)),
     "wide padding": Shape(16, 2, 3, 4, 5, (2, 2)),
     "paddings differ": Shape(16, 2, 3, 5, 4, (0, 2)),
