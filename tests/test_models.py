@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 tn = torch.nn
 
-TARGETS = ("interpret",)
+TARGETS = ("interpret", "native")
 
 
 def torch_lenet() -> Any:
