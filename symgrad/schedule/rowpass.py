@@ -3,12 +3,14 @@
 In: a `Group` of kind "rows". Out: the kernel's body:
 
     for every block of rows, lanes = rows:
-        level 0: straight-line code of the row, then loops over the other axes
-        level 1: what needs a reduction of level 0 ...
+        for axes that all values run along together:
+            level 0: straight-line code of the row, then loops over the other axes
+            level 1: what needs a reduction of level 0 ...
     sums over rows, and the 0-d values made of them
 
 A formula for one row is the program of one lane: reductions over features are vector adds. Values
-that a later loop reads are kept for the block only, in memory that stays in the first cache.
+that a later loop reads are kept for the block only, in memory that stays in the first cache. Of few
+blocks the loop is inside of the loops over common axes: those are what threads can share.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Iterable, Mapping, Sequence
 
 from codegen.loops import Accumulate, Declare, Get, Poly
 from symgrad.node import Contract, Expr, Reduce
+from symgrad.schedule.cuts import cuts, loop_order, ordering_operand
 from symgrad.schedule.groups import Group
 from symgrad.schedule.kept import (
     is_leaf_in_memory,
@@ -28,12 +31,16 @@ from symgrad.schedule.kept import (
     space_of,
     summed_rows,
 )
-from symgrad.schedule.cuts import cuts, loop_order, ordering_operand
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.nests import FUNCTION, Nest, element, law_of, neutral
+from symgrad.schedule.outer import outer_axes, space_axis
 from symgrad.schedule.symbols import live_lanes
 from symgrad.schedule.writer import At, Writer
 from symgrad.sizes import Shape, Size, maximum
+
+ROW = -1  # what runs along the rows, beside the outer loops 0, 1, ...
+MANY = 8  # blocks of rows, enough for several threads
+ENOUGH = 16  # turns of outer loops, enough where there are fewer blocks
 
 
 @dataclass
@@ -55,11 +62,17 @@ class _RowPass:
         self.nest, self.group = nest, group
         self.w = Writer(nest.memory)
         self.local: dict[Expr, str] = {}  # kept for one block only
-        self.level: dict[Expr, int] = {}
         self.sums: dict[Expr, str] = {}  # accumulators of sums over rows
         self.after = [n for n in group.nodes if not n.shape and not is_reduction(n)]  # of the sums
         self.passed = [n for n in group.nodes if n.shape or is_reduction(n)]
         self.mine = set(self.passed)
+        first = self.passed[0]
+        self.rows: Size = space_of(first)[self._row_axis(first)]  # type: ignore[assignment]
+        self.blocks = self.w.symbols.blocks(self.rows)
+        # axes of the space of every node that are not its stages' to run along
+        self.fixed = {n: {self._row_axis(n): ROW} for n in self.passed}
+        self.outer: list[Size] = []
+        self._choose_outer()
 
     def _row_axis(self, n: Expr) -> int:
         """The axis of `space_of(n)` that runs along the rows."""
@@ -76,19 +89,58 @@ class _RowPass:
         assert found is not None
         return found
 
+    def _choose_outer(self) -> None:
+        """Axes that all values run along go outside: all of them where something is kept for later
+        loops, else as many as several threads need."""
+        fusion, first = self.nest.fusion, self.passed[0]
+        most = self.w.symbols.most(self.blocks)
+        stages = self._levels()
+        kept = any(self._late(n, stages) and self._out_features(n) for n in self.passed)
+        if most >= MANY and not kept:
+            return
+        order = loop_order(first, fusion.layouts[ordering_operand(first)].order)
+        labels = outer_axes(fusion, self.passed, self._row_axis)
+        for label in sorted(labels, key=lambda label: order.index(space_axis(first, label[first]))):
+            axes = {n: space_axis(n, axis) for n, axis in label.items()}
+            size: Size = space_of(first)[axes[first]]  # type: ignore[assignment]
+            if maximum(size) < 2 or any(axis in self._cuts(n) for n, axis in axes.items()):
+                continue
+            for n, axis in axes.items():
+                self.fixed[n][axis] = len(self.outer)
+            self.outer.append(size)
+            most *= maximum(size)
+            if most >= ENOUGH and not kept:
+                return
+
+    def _late(self, n: Expr, stages: Mapping[Expr, object]) -> bool:
+        """Whether a later loop reads the value."""
+        readers = self.nest.fusion.readers.get(n, ())
+        return any(m in self.mine and stages[m] != stages[n] for m in readers)
+
+    def _cuts(self, n: Expr) -> dict[int, int]:
+        return cuts(n, space_of(n), self._held)  # type: ignore[arg-type]
+
+    def _free(self, n: Expr) -> list[int]:
+        """The axes of its space that a stage runs along."""
+        return [axis for axis in range(len(space_of(n))) if axis not in self.fixed[n]]
+
     def _features(self, n: Expr) -> tuple[Size, ...]:
-        row = self._row_axis(n)
-        return tuple(s for i, s in enumerate(space_of(n)) if i != row)  # type: ignore[misc]
+        space: Shape = space_of(n)  # type: ignore[assignment]
+        return tuple(space[axis] for axis in self._free(n))
+
+    def _levels(self) -> dict[Expr, tuple[int, tuple[Size, ...]]]:
+        """The stage of every node: its level, and what it runs along."""
+        levels: dict[Expr, int] = {}
+        for n in self.passed:
+            levels[n] = 0
+            for need, same in self.nest.fusion.needs(n).items():
+                if need in self.mine:
+                    levels[n] = max(levels[n], levels[need] + self._later(n, need, same))
+        return {n: (level, self._features(n)) for n, level in levels.items()}
 
     def _stages(self) -> list[_Stage]:
         stages: dict[tuple[int, tuple[Size, ...]], _Stage] = {}
-        for n in self.passed:
-            space = self._features(n)
-            level = 0
-            for need, same in self.nest.fusion.needs(n).items():
-                if need in self.mine:
-                    level = max(level, self.level[need] + self._later(n, need, same))
-            self.level[n] = level
+        for n, (level, space) in self.stage_of.items():
             stages.setdefault((level, space), _Stage(level, space)).nodes.append(n)
         return sorted(stages.values(), key=lambda s: (s.level, len(s.space) > 0))
 
@@ -103,49 +155,49 @@ class _RowPass:
 
     def _keep_local(self) -> None:
         """Values that a later loop of this kernel reads get memory for one block."""
-        fusion, memory = self.nest.fusion, self.nest.memory
+        memory = self.nest.memory
         for n in self.passed:
             if is_reduction(n) and not self._out_features(n):
                 continue
             if n in self.nest.stored:
                 continue
-            late = [
-                m
-                for m in fusion.readers.get(n, ())
-                if m in self.mine and (self._stage_of(m) != self._stage_of(n))
-            ]
-            if late and self._features(n):
+            if self._late(n, self.stage_of) and self._features(n):
                 size = math.prod(
                     memory.symbols.most(memory.symbols.poly(s)) for s in self._out_features(n)
                 )
                 size *= self.w.lanes
                 self.local[n] = memory.fresh_buffer(f"local_{n.name}", n.dtype, size, "private")
 
-    def _stage_of(self, n: Expr) -> tuple[int, tuple[Size, ...]]:
-        return self.level[n], self._features(n)
+    def _out_free(self, n: Expr) -> list[int]:
+        """The axes of its result that a stage runs along."""
+        return [a for a in range(n.ndim) if space_axis(n, a) not in self.fixed[n]]
 
     def _out_features(self, n: Expr) -> tuple[Size, ...]:
-        axis = self.nest.lane_axes[n]
-        return tuple(s for i, s in enumerate(n.shape) if i != axis)
+        return tuple(n.shape[a] for a in self._out_free(n))
 
     def write(self) -> Writer:
         w, nest = self.w, self.nest
         w.independent = True
+        self.stage_of = self._levels()
         stages = self._stages()
         self._keep_local()
-        first = self.passed[0]
-        rows: Size = space_of(first)[self._row_axis(first)]  # type: ignore[assignment]
         for n in self.passed:
             if nest.lane_axes[n] is None:
                 self.sums[n] = w.fresh("sum")
                 start = neutral(law_of(n), n.dtype)
                 w.body.append(Declare(self.sums[n], n.dtype, start))
-        with w.loop("b", w.symbols.blocks(rows)) as b:
-            with w.vector(live_lanes(w.symbols, rows, b)) as lane:
-                self.row, self.lane = b * w.lanes + lane, lane
-                w.local = {n: self._local_place(n) for n in self.local}
-                for stage in stages:
-                    self._write_stage(stage)
+        with ExitStack() as stack:
+            loops = [("o", w.symbols.poly(size)) for size in self.outer]
+            loops.insert(
+                0 if w.symbols.most(self.blocks) >= MANY else len(loops), ("b", self.blocks)
+            )
+            found = [stack.enter_context(w.loop(stem, extent)) for stem, extent in loops]
+            b = found.pop(next(i for i, (stem, _) in enumerate(loops) if stem == "b"))
+            lane = stack.enter_context(w.vector(live_lanes(w.symbols, self.rows, b)))
+            self.place = {ROW: b * w.lanes + lane, **dict(enumerate(found))}
+            w.local = {n: self._local_place(n) for n in self.local}
+            for stage in stages:
+                self._write_stage(stage)
         w.local = {}
         for n, acc in self.sums.items():
             total = w.let(Get(acc, n.dtype), "total")
@@ -160,12 +212,13 @@ class _RowPass:
     def _local_place(self, n: Expr) -> tuple[str, Layout, int]:
         axis = self.nest.lane_axes[n]
         assert axis is not None
-        return self.local[n], Layout(tuple(a for a in range(n.ndim) if a != axis)), axis
+        return self.local[n], Layout(tuple(self._out_free(n))), axis
 
     def _at(self, n: Expr, features: Sequence[Poly]) -> At:
-        at = list(features)
-        at.insert(self._row_axis(n), self.row)
-        return tuple(at)
+        """The index of a node in its space."""
+        found = {axis: self.place[which] for axis, which in self.fixed[n].items()}
+        found |= dict(zip(self._free(n), features))
+        return tuple(found[axis] for axis in range(len(found)))
 
     def _write_stage(self, stage: _Stage) -> None:
         elementwise = {n for n in stage.nodes if not is_reduction(n)}
@@ -190,9 +243,7 @@ class _RowPass:
         for positions, nodes in kept.items():
             self._partial(stage, positions, nodes)
 
-    def _loops(
-        self, stack: ExitStack, stage: _Stage, positions: Iterable[int]
-    ) -> dict[int, Poly]:
+    def _loops(self, stack: ExitStack, stage: _Stage, positions: Iterable[int]) -> dict[int, Poly]:
         """Loops over some axes of a stage, in the order of memory, cut where a view cuts them."""
         order, cut = self._nest_of(stage)
         index: dict[int, Poly] = {}
@@ -210,13 +261,11 @@ class _RowPass:
         order: list[int] | None = None
         cut: dict[int, int] = {}
         for n in stage.nodes:
-            row = self._row_axis(n)
-            space: Shape = space_of(n)  # type: ignore[assignment]
-            position = {axis: j for j, axis in enumerate(a for a in range(len(space)) if a != row)}
+            position = {axis: j for j, axis in enumerate(self._free(n))}
             if order is None:
                 memory = self.nest.fusion.layouts[ordering_operand(n)].order
-                order = [position[a] for a in loop_order(n, memory) if a != row]
-            cut |= {position[a]: k for a, k in cuts(n, space, self._held).items() if a != row}
+                order = [position[a] for a in loop_order(n, memory) if a in position]
+            cut |= {position[a]: k for a, k in self._cuts(n).items() if a in position}
         return order or [], cut
 
     def _held(self, n: Expr) -> bool:
@@ -224,9 +273,8 @@ class _RowPass:
 
     def _kept(self, n: Expr) -> tuple[int, ...]:
         """Positions among the features of the space that the result of a reduction keeps."""
-        row, gone = self._row_axis(n), set(reduced_axes(n))
-        axes = [i for i in range(len(space_of(n))) if i != row]
-        return tuple(j for j, i in enumerate(axes) if i not in gone)
+        gone = set(reduced_axes(n))
+        return tuple(j for j, axis in enumerate(self._free(n)) if axis not in gone)
 
     def _declare(self, nodes: Sequence[Expr]) -> dict[Expr, str]:
         accs = {}
@@ -251,15 +299,16 @@ class _RowPass:
             self.w.store_local(n, at, value)
 
     def _result(self, n: Expr, acc: str, features: Sequence[Poly]) -> None:
-        axis = self.nest.lane_axes[n]
-        at = list(features)
-        assert axis is not None
-        at.insert(axis, self.row)
+        found = dict(zip(self._out_free(n), features))
+        for a in range(n.ndim):
+            if a not in found:
+                found[a] = self.place[self.fixed[n][space_axis(n, a)]]
+        at = tuple(found[a] for a in range(n.ndim))
         value = self.w.let(Get(acc, n.dtype), "r")
-        self.w.bind(n, tuple(at), value)
-        self.nest.store(self.w, n, tuple(at), value)
+        self.w.bind(n, at, value)
+        self.nest.store(self.w, n, at, value)
         if n in self.local:
-            self.w.store_local(n, tuple(at), value)
+            self.w.store_local(n, at, value)
 
     def _partial(self, stage: _Stage, positions: tuple[int, ...], nodes: Sequence[Expr]) -> None:
         """Reductions that keep some axes: loops over those outside, the summed ones inside."""
@@ -276,9 +325,5 @@ class _RowPass:
 
     def _out_order(self, n: Expr, features: Mapping[int, Poly]) -> list[Poly]:
         """The kept features in the order of the result's axes."""
-        row = self._row_axis(n)
-        axes = [i for i in range(len(space_of(n))) if i != row]
-        where = {axis: features[j] for j, axis in enumerate(axes)}
-        if isinstance(n, Contract):
-            return [where[k] for k in n.out if k != row]
-        return [where[i] for i in range(len(space_of(n))) if i not in n.axes and i != row]  # type: ignore
+        where = {axis: features[j] for j, axis in enumerate(self._free(n))}
+        return [where[space_axis(n, a)] for a in self._out_free(n)]
