@@ -16,10 +16,10 @@ from codegen.target import Target
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
 from symgrad.schedule import kept
+from symgrad.schedule.budget import within
+from symgrad.schedule.contractions import Contractions
 from symgrad.schedule.converts import write_convert
-from symgrad.schedule.convolution import Convolution, rows_tiling
 from symgrad.schedule.equal import fingerprint
-from symgrad.schedule.filters import Filters, filter_tiling
 from symgrad.schedule.groups import Fusion, Group
 from symgrad.schedule.layout import Layout, row_major
 from symgrad.schedule.nests import (
@@ -32,13 +32,12 @@ from symgrad.schedule.nests import (
 )
 from symgrad.schedule.orders import lane_layouts, window_products
 from symgrad.schedule.primitive import primitive
-from symgrad.schedule.products import Product
 from symgrad.schedule.random import RNG
 from symgrad.schedule.rowpass import write_rows
 from symgrad.schedule.rows import layouts, row_axes, row_size
 from symgrad.schedule.symbols import Symbols, elements
-from symgrad.schedule.tiling import Tiling, tiling
 from symgrad.schedule.writer import Memory, Writer
+from symgrad.sizes import show
 
 Place = tuple[str, Layout]
 NESTS = {
@@ -63,6 +62,8 @@ class Schedule:
     rng: str | None
     groups: Sequence[Group] = field(default_factory=tuple)
     lines: Sequence[str] = field(default_factory=tuple)
+    recomputed: Sequence[str] = field(default_factory=tuple)
+    before: int = 0  # the most bytes held at once if nothing were computed again
 
     def text(self) -> str:
         """One line per kernel: what it computes, from what, in which layout."""
@@ -77,9 +78,22 @@ def schedule(
     target: Target,
     fixed: Mapping[Parameter, Layout] | None = None,
     lanes: int | None = None,
+    max_bytes: int | None = None,
 ) -> Schedule:
-    """Plans every kernel of one call. Parameters in `inputs` are read from their input buffer."""
-    return _Builder(inputs, outputs, updates, target, fixed or {}, lanes).build()
+    """Plans every kernel of one call. Parameters in `inputs` are read from their input buffer. The
+    arena is at most `max_bytes` large."""
+
+    def arrange(roots: list[Expr], again: frozenset[Expr]) -> _Builder:
+        new = dict(zip(outputs, roots)), dict(zip(updates, roots[len(outputs) :]))
+        return _Builder(inputs, *new, target, fixed or {}, lanes, again).arrange()
+
+    roots = primitive([*outputs.values(), *updates.values()])
+    fitted, made = within(arrange, roots, max_bytes, target.l2)
+    return replace(made, recomputed=tuple(map(_short, fitted.recomputed)), before=fitted.before)
+
+
+def _short(n: Expr) -> str:
+    return f"{n.name} {show(n.shape)}" + (f" from {n.where}" if n.where else "")
 
 
 class _Builder:
@@ -91,12 +105,12 @@ class _Builder:
         target: Target,
         fixed: Mapping[Parameter, Layout],
         lanes: int | None,
+        again: frozenset[Expr],
     ) -> None:
-        opened = primitive([*outputs.values(), *updates.values()])
-        self.outputs = dict(zip(outputs, opened))
-        self.updates = dict(zip(updates, opened[len(outputs) :]))
+        self.outputs, self.updates, self.again = outputs, updates, again
         self.inputs, self.target = list(inputs), target
-        self.nodes = toposort([*opened, *updates])
+        roots = [*outputs.values(), *updates.values()]
+        self.nodes = toposort([*roots, *updates])
         wide = any(n.dtype == "float64" for n in self.nodes)
         self.lanes = lanes or max(1, target.lanes // 2 if wide else target.lanes)
         self.memory = Memory(Symbols(self.lanes))
@@ -111,12 +125,12 @@ class _Builder:
         self.layouts = layouts(
             everything, self.lane_axes, self.updates, held, self.in_lanes, self.windowed
         )
-        roots = [*opened]
-        alone = {n for n in self.windowed if self.lane_axes[n] is None}
-        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, alone)
+        self.contractions = Contractions(
+            self.windowed, self.lane_axes, self.layouts, self.in_lanes, self.memory, target
+        )
+        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, self.contractions.alone, again)
         self.stored: dict[Expr, Place] = {}
         self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
-        self.tilings: dict[Group, Tiling] = {}
         self.final: list[tuple[Group, Expr, Place]] = []  # copies into outputs and states
         self.waiting: dict[Group, tuple[Expr, Place]] = {}
         self.kernels: dict[str, Kernel] = {}
@@ -124,14 +138,19 @@ class _Builder:
         self.lines: list[str] = []
 
     # -- the pipeline ---------------------------------------------------------------------------
-    def build(self) -> Schedule:
+    def arrange(self) -> _Builder:
+        """Everything up to the order of the kernels, which are not written yet."""
         self._leaves()
         self._inputs_to_lanes()
         groups = self.fusion.run()
         self._product_operands()
         self._places()
         self._before_overwriting()
-        calls = [call for g in self._order(groups) for call in self._lower(g)]
+        self.order = self._late_copies(self._order(groups))
+        return self
+
+    def build(self) -> Schedule:
+        calls = [call for g in self.order for call in self._lower(g)]
         rng = self._advance_rng(calls)
         program = Program(
             self.lanes,
@@ -142,7 +161,7 @@ class _Builder:
         )
         states = {p: self.memory.home[p] for p in self._states}
         return Schedule(
-            program, self.input_buffers, states, self.output_buffers, rng, groups, self.lines
+            program, self.input_buffers, states, self.output_buffers, rng, self.order, self.lines
         )
 
     def _leaves(self) -> None:
@@ -182,31 +201,11 @@ class _Builder:
         return max(1, layout.elements(n.shape, self.lanes))
 
     def _product_operands(self) -> None:
-        held = {
-            n: self.layouts[n]
-            for n in self.layouts
-            if n in self.fusion.named or kept.is_leaf_in_memory(n)
-        }
         for group in list(self.fusion.groups):
-            if group.kind != "product":
-                continue
-            n = group.nodes[0]
-            assert isinstance(n, Contract)
-            choice = self._over_windows(n) or tiling(n, held)
-            self.tilings[group] = choice
-            if choice.convert is not None:
-                node, layout = choice.convert
-                before = self._convert(node, layout)
-                self.fusion.depend(group, before)
-
-    def _over_windows(self, n: Contract) -> Tiling | None:
-        found = self.windowed.get(n)
-        if found is None or not self._in_memory(found.base):
-            return None
-        return rows_tiling(n, found, self.layouts) or filter_tiling(n, found, self.layouts)
-
-    def _in_memory(self, n: Expr) -> bool:
-        return n in self.fusion.named or kept.is_leaf_in_memory(n)
+            if group.kind == "product":
+                copied = self.contractions.prepare(group, self.fusion)
+                if copied is not None:
+                    self.fusion.depend(group, self._convert(*copied))
 
     def _convert(self, node: Expr, layout: Layout) -> Group:
         group = self.fusion.converted.get((node, layout))
@@ -337,7 +336,7 @@ class _Builder:
         """Updates as soon as they can be, and the copies they read: a weight is overwritten while
         the last cache still holds it from the gradient before. Then what needs little memory of
         its own, such as sums over rows: what they read is often free after that."""
-        if g.kind == "convert":
+        if g.kind == "convert" or self._is_repeated(g):  # the latter are then put off
             return 0
         written = [self.memory.buffers[self.stored[n][0]] for n in g.nodes if n in self.stored]
         if all(b.role == "state" for b in written):
@@ -345,6 +344,65 @@ class _Builder:
         born = sum(_bytes(b) for b in written if b.role == "arena")
         read = {self.memory.home[n][0] for n in g.reads if n in self.memory.home}
         return 1 if born * SMALL <= sum(_bytes(self.memory.buffers[b]) for b in read) else 2
+
+    def _late_copies(self, order: Sequence[Group]) -> list[Group]:
+        """Values that are computed again, and copies of them in another layout, as late as can
+        be: right before the first who reads them."""
+        if not self.again:
+            return list(order)
+        result: list[Group] = []
+        waiting: list[Group] = []
+        for g in order:
+            if self._is_repeated(g):
+                waiting.append(g)
+                continue
+            result += [w for w in waiting if g.before & w.bit]
+            waiting = [w for w in waiting if not g.before & w.bit]
+            result.append(g)
+        return result + waiting
+
+    def _is_repeated(self, g: Group) -> bool:
+        if g.kind == "convert":
+            source = g.nodes[0]
+            needs = [source] if source in self.fusion.named else self.fusion.needs(source)
+            return any(n in self.again for n in needs)
+        return bool(g.nodes) and all(n in self.again for n in g.nodes)
+
+    # -- memory ---------------------------------------------------------------------------------
+    def bytes(self, n: Expr) -> int:
+        """The memory of a value if it is, or would be, in the arena."""
+        if n in self.stored and self.memory.buffers[self.stored[n][0]].role != "arena":
+            return 0
+        return self._size(n, self.layouts[n]) * dtypes.ITEMSIZE[n.dtype]
+
+    def uses(self, g: Group) -> list[str]:
+        """The arena buffers that a group reads or writes, those inside its kernel excepted."""
+        found = [self.stored[n][0] for n in g.nodes if n in self.stored]
+        reads = g.reads
+        if g.kind in ("convert", "copy"):
+            node = self.waiting[g][0] if g in self.waiting else g.nodes[0]
+            reads = set(self._sources(node))
+            found += [self.copies[node, g.target]] if g.target is not None else []
+            found += [place[0] for other, _, place in self.final if other is g]
+            found += [self.waiting[g][1][0]] if g in self.waiting else []
+        choice = self.contractions.tilings.get(g.nodes[0]) if g.nodes else None
+        if choice is not None and choice.convert is not None:
+            found.append(self.copies[choice.convert])
+            others = [a for a in g.nodes[0].args if a is not choice.convert[0]]
+            reads = {need for a in others for need in self._sources(a)}
+            reads.update(need for m in g.nodes[1:] for need in self.fusion.needs(m))
+        found += [self._home(n) for n in reads if n in self.memory.home]
+        return [name for name in found if self.memory.buffers[name].role == "arena"]
+
+    def _sources(self, n: Expr) -> Iterable[Expr]:
+        """What is read for the elements of a value: itself if it is in memory."""
+        return [n] if n in self.memory.home else self.fusion.needs(n)
+
+    def _home(self, n: Expr) -> str:
+        return self.copies.get((n, self.layouts[n])) or self.memory.home[n][0]
+
+    def buffer_bytes(self, name: str) -> int:
+        return _bytes(self.memory.buffers[name])
 
     # -- kernels --------------------------------------------------------------------------------
     def _lower(self, group: Group) -> list[Call]:
@@ -390,34 +448,12 @@ class _Builder:
                 self.memory.home[n] = (self.copies[n, layout], layout)
             return [w]
         if group.kind == "product":
-            return self._product(group)
+            cost = sum(self.fusion.cost[m] for m in group.nodes[1:])
+            return self.contractions.write(group, cost, self.stored, self.copies)
+        if group.kind == "winograd":
+            return [self.contractions.write_weights(group)]
         nest = Nest(self.fusion, self.memory, self.lane_axes, self.stored)
         return [NESTS[group.kind](nest, group)]
-
-    def _product(self, group: Group) -> list[Writer]:
-        n, choice = group.nodes[0], self.tilings[group]
-        assert isinstance(n, Contract)
-        copies = {}
-        if choice.convert is not None:
-            node, layout = choice.convert
-            copies[node] = (self.copies[node, layout], layout)
-        given = (
-            n,
-            choice,
-            group.nodes[1:],
-            self.stored,
-            self.layouts,
-            self.memory,
-            self.target.registers,
-            sum(self.fusion.cost[m] for m in group.nodes[1:]),
-            copies,
-        )
-        if self._over_windows(n) is None:
-            return [Product(*given).write()]
-        if self.lane_axes[n] is not None:
-            return [Convolution(*given, self.windowed[n]).write()]
-        filters = Filters(*given, self.windowed[n])
-        return [w for w in (filters.write(), filters.combine()) if w is not None]
 
     def _advance_rng(self, calls: list[Call]) -> str | None:
         """Numbers of the next call differ: its step is one more."""

@@ -1,0 +1,134 @@
+"""Which kernels compute a product, and their writing.
+
+In: a group of kind "product", layouts, what lies in memory. Out: what must be copied or prepared
+before it, and its kernels, by the first of these that fits:
+
+    winograd    3 x 3 windows, stride 1, enough channels         (winograd)
+    rows        windows of an image with rows in lanes           (convolution)
+    filters     the weight gradient of such windows              (filters)
+    tiles       any other product by register tiles              (products, tiling)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from codegen.target import Target
+from symgrad.node import Contract, Expr
+from symgrad.schedule import winograd
+from symgrad.schedule.convolution import Convolution, rows_tiling
+from symgrad.schedule.filters import Filters, filter_tiling
+from symgrad.schedule.groups import Fusion, Group
+from symgrad.schedule.kept import is_leaf_in_memory
+from symgrad.schedule.layout import Layout
+from symgrad.schedule.products import Product
+from symgrad.schedule.tiling import Tiling, tiling
+from symgrad.schedule.windows import Windows
+from symgrad.schedule.winograd_gradients import Gradients
+from symgrad.schedule.winograd_images import Images, write_filters
+from symgrad.schedule.writer import Memory, Writer
+
+Place = tuple[str, Layout]
+Copies = Mapping[tuple[Expr, Layout], str]
+
+
+@dataclass
+class Contractions:
+    """Every product of one program. `made` are the transformed weights by their group."""
+
+    windowed: Mapping[Contract, Windows]
+    lane_axes: Mapping[Expr, int | None]
+    layouts: Mapping[Expr, Layout]
+    in_lanes: Mapping[Expr, Layout]  # what inputs are brought to before they are read
+    memory: Memory
+    target: Target
+    tolerance: float = 0.0
+    plans: dict[Contract, winograd.Plan] = field(default_factory=dict)
+    tilings: dict[Contract, Tiling] = field(default_factory=dict)
+    transformed: dict[winograd.Filters, tuple[Group, str]] = field(default_factory=dict)
+    filters: dict[Group, winograd.Filters] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ahead = {**self.layouts, **self.in_lanes}
+        for n, found in self.windowed.items():
+            plan = winograd.plan(n, found, ahead, self.tolerance)
+            if plan is not None:
+                self.plans[n] = plan
+
+    @property
+    def alone(self) -> set[Expr]:
+        """Products that take no epilogue: their sums are complete in the end only."""
+        return {n for n in self.windowed if self.lane_axes[n] is None and n not in self.plans}
+
+    # -- before it ------------------------------------------------------------------------------
+    def prepare(self, group: Group, fusion: Fusion) -> tuple[Expr, Layout] | None:
+        """Chooses how a product is computed; what must be copied for it, and into which layout."""
+        n = group.nodes[0]
+        assert isinstance(n, Contract)
+        held = {a for a in self.layouts if a in fusion.named or is_leaf_in_memory(a)}
+        found = self.windowed.get(n)
+        if found is not None and found.base not in held:
+            found = None
+        if found is None or self.plans.get(n) is not None and self.plans[n].other not in held:
+            self.plans.pop(n, None)
+        if n in self.plans:
+            self._weights(group, self.plans[n], fusion)
+            return None
+        choice = None
+        if found is not None:
+            choice = rows_tiling(n, found, self.layouts) or filter_tiling(n, found, self.layouts)
+        if choice is None:
+            choice = tiling(n, {a: self.layouts[a] for a in held})
+        self.tilings[n] = choice
+        return choice.convert
+
+    def _weights(self, group: Group, plan: winograd.Plan, fusion: Fusion) -> None:
+        """The kernel that transforms the weights of a plan, once for all that read them."""
+        if plan.filters is None:
+            return
+        if plan.filters not in self.transformed:
+            weights = plan.filters.weights
+            size = plan.filters.elements(self.memory.symbols.lanes)
+            name = self.memory.fresh_buffer(f"{weights.name}_winograd", weights.dtype, size)
+            first = fusion.new_copy(weights, "winograd")
+            self.transformed[plan.filters] = first, name
+            self.filters[first] = plan.filters
+        fusion.depend(group, self.transformed[plan.filters][0])
+
+    # -- its kernels ----------------------------------------------------------------------------
+    def write_weights(self, group: Group) -> Writer:
+        """The kernel of a group of kind "winograd"."""
+        filters = self.filters[group]
+        return write_filters(self.memory, filters, self.transformed[filters][1])
+
+    def write(
+        self, group: Group, cost: int, stored: Mapping[Expr, Place], copies: Copies
+    ) -> list[Writer]:
+        """The kernels of a product; `cost` counts the operations of its epilogue."""
+        n, epilogue = group.nodes[0], group.nodes[1:]
+        assert isinstance(n, Contract)
+        if n in self.plans:
+            return self._winograd(self.plans[n], epilogue, cost, stored)
+        choice = self.tilings[n]
+        read = {} if choice.convert is None else {
+            choice.convert[0]: (copies[choice.convert], choice.convert[1])
+        }  # fmt: skip
+        given = (n, choice, epilogue, stored, self.layouts, self.memory, self.target.registers,
+                 cost, read)  # fmt: skip
+        found = self.windowed.get(n)
+        if found is not None and rows_tiling(n, found, self.layouts) == choice:
+            return [Convolution(*given, found).write()]
+        if found is not None and filter_tiling(n, found, self.layouts) == choice:
+            filters = Filters(*given, found)
+            return [w for w in (filters.write(), filters.combine()) if w is not None]
+        return [Product(*given).write()]
+
+    def _winograd(
+        self, plan: winograd.Plan, epilogue: list[Expr], cost: int, stored: Mapping[Expr, Place]
+    ) -> list[Writer]:
+        given = (plan, epilogue, cost, stored, self.memory, self.target, {})
+        if plan.filters is None:
+            gradients = Gradients(*given)
+            return [gradients.write(), gradients.combine()]
+        return [Images(*given, self.transformed[plan.filters][1]).write()]
