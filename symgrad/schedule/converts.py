@@ -7,12 +7,12 @@ lanes to rows move whole tiles through registers; everything else is a plain loo
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from codegen.loops import Poly, Transpose
 from symgrad.node import Expr
 from symgrad.schedule.layout import Layout, lane_layout, row_major
-from symgrad.schedule.writer import Memory, Writer, loops_in_order
+from symgrad.schedule.writer import MANY, Memory, Writer, loops_in_order
 from symgrad.sizes import Size
 
 Place = tuple[str, Layout]
@@ -92,8 +92,8 @@ def _images(w: Writer, n: Expr) -> Iterator[tuple[tuple[Poly, ...], Poly, Poly]]
     extents = [w.symbols.poly(s) for s in n.shape]
     for count, first, rows in _blocks(w, n.shape[0]):
         with ExitStack() as stack:
-            block = stack.enter_context(w.loop("b", count)) + first
-            index = [stack.enter_context(w.loop("f", extents[a])) for a in range(1, last)]
+            *index, block = _loops(w, stack, [*extents[1:last], count], count)
+            block = block + first
             for tile, cols in _tiles(w, extents[last]):
                 with tile as j:
                     yield (block * w.lanes, *index, j), rows, cols
@@ -137,10 +137,10 @@ def _lanes_to_panels(w: Writer, n: Expr, source: Place, target: Place) -> None:
     apart, stride = w.stride(source[1], n, lane), w.stride(target[1], n, 0)
     for count, first, rows in _blocks(w, n.shape[0]):
         with ExitStack() as stack:
-            at = {0: (stack.enter_context(w.loop("b", count)) + first) * w.lanes}
-            for a in source[1].order:
-                if a not in (0, lane):
-                    at[a] = stack.enter_context(w.loop("f", w.symbols.poly(n.shape[a])))
+            axes = [a for a in source[1].order if a not in (0, lane)]
+            extents = [*(w.symbols.poly(n.shape[a]) for a in axes), count]
+            at = dict(zip([*axes, 0], _loops(w, stack, extents, count)))
+            at[0] = (at[0] + first) * w.lanes
             for tile, cols in _tiles(w, w.symbols.poly(n.shape[lane])):
                 with tile as j:
                     index = tuple({**at, lane: j}[a] for a in range(n.ndim))
@@ -153,10 +153,27 @@ def _lanes_to_panels(w: Writer, n: Expr, source: Place, target: Place) -> None:
 def _both(w: Writer, n: Expr) -> Iterator[tuple[Poly, Poly, Poly, Poly]]:
     """Loops over blocks of rows and tiles of features: block, live rows, feature, live features."""
     for count, first, rows in _blocks(w, n.shape[0]):
+        if w.symbols.most(count) < MANY:
+            for tile, cols in _tiles(w, _features(w, n)):
+                with tile as j, w.loop("b", count) as b:
+                    yield b + first, rows, j, cols
+            continue
         with w.loop("b", count) as b:
             for tile, cols in _tiles(w, _features(w, n)):
                 with tile as j:
                     yield b + first, rows, j, cols
+
+
+def _loops(w: Writer, stack: ExitStack, extents: Sequence[Poly], blocks: Poly) -> list[Poly]:
+    """Loops, the last one over blocks of rows: outside of the others, unless it has few turns."""
+    order = list(range(len(extents)))
+    if w.symbols.most(blocks) >= MANY:
+        order = [order[-1], *order[:-1]]
+    found = {
+        i: stack.enter_context(w.loop("b" if i == len(order) - 1 else "f", extents[i]))
+        for i in order
+    }
+    return [found[i] for i in range(len(extents))]
 
 
 def _turn(

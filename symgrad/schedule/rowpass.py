@@ -35,11 +35,10 @@ from symgrad.schedule.layout import Layout
 from symgrad.schedule.nests import FUNCTION, Nest, element, law_of, neutral
 from symgrad.schedule.outer import outer_axes, space_axis
 from symgrad.schedule.symbols import live_lanes
-from symgrad.schedule.writer import At, Writer
+from symgrad.schedule.writer import MANY, At, Writer
 from symgrad.sizes import Shape, Size, maximum
 
 ROW = -1  # what runs along the rows, beside the outer loops 0, 1, ...
-MANY = 8  # blocks of rows, enough for several threads
 ENOUGH = 16  # turns of outer loops, enough where there are fewer blocks
 
 

@@ -51,6 +51,7 @@ from symgrad.schedule.symbols import Symbols, divide, live_lanes
 from symgrad.sizes import Size
 
 At = tuple[Poly, ...]  # a logical index, one polynomial per axis
+MANY = 8  # turns of an outermost loop, enough for several threads
 
 
 @dataclass
@@ -473,12 +474,16 @@ class Writer:
 
 
 def loops_in_order(w: Writer, stack: ExitStack, layout: Layout, shape: Sequence[Size]) -> At:
-    """Loops over all elements in the order of memory, the contiguous axis in lanes."""
+    """Loops over all elements in the order of memory, the contiguous axis in lanes. Few blocks of
+    lanes do not go outside of all: threads share the turns of the outermost loop."""
     lane = layout.lane if layout.lane is not None else (layout.order or (None,))[-1]
     index: dict[int, Poly] = {}
     inner: ExitStack = stack
     block = Poly()
-    for axis in layout.order:
+    order = list(layout.order)
+    if order[:1] == [lane] and w.symbols.most(w.symbols.blocks(shape[order[0]])) < MANY:
+        order[:2] = order[1::-1]
+    for axis in order:
         if axis == lane:
             block = stack.enter_context(w.loop("b", w.symbols.blocks(shape[axis])))
         else:
