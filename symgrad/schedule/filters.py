@@ -43,15 +43,16 @@ from symgrad.node import Contract, Expr
 from symgrad.schedule.convolution import taps_inside
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.products import Product
-from symgrad.schedule.symbols import live_lanes
+from symgrad.schedule.symbols import elements, live_lanes
 from symgrad.schedule.tiling import ACCUMULATORS, FEW, Tiling, base_axes, largest, split
 from symgrad.schedule.windows import Phase, Sliding, Windows
-from symgrad.schedule.writer import Writer, loops_in_order
+from symgrad.schedule.writer import MANY, Writer, loops_in_order
 from symgrad.sizes import maximum
 
 BAND = 400 << 10  # bytes of both operands that a band may fill: they stay in the second cache
 MOST_BANDS = 16  # partial results kept apart
 SMALL = 1 << 20  # bytes of all of them
+WORK = 1 << 20  # multiply-adds that are worth several bands at any size of memory
 
 
 def filter_tiling(n: Contract, w: Windows, layouts: Mapping[Expr, Layout]) -> Tiling | None:
@@ -131,7 +132,8 @@ class Filters(Product):
         )  # fmt: skip
 
     def _lines(self) -> int:
-        """Lines of a band: what the second cache holds, all of them where the weights are large."""
+        """Lines of a band: what the second cache holds, and so few that threads can share them; all
+        of them where the weights are large."""
         outer = self._outer()
         bytes_out = self.elements * ITEMSIZE[self.n.dtype]
         if bytes_out * 2 > SMALL or outer.tap is None or len(self.windows.axes) == 1:
@@ -142,6 +144,8 @@ class Filters(Product):
         image *= max((a.size for a in self.windows.axes[1:]), default=1)
         lines = max(1, BAND // (line + image))
         most = min(MOST_BANDS, SMALL // max(bytes_out, 1))
+        if elements(list(self.extents.values())) >= WORK:  # type: ignore[arg-type]
+            lines = min(lines, -(-outer.taps // MANY))
         return min(max(lines, -(-outer.taps // most)), max(1, outer.taps))
 
     def _padded_outputs(self) -> int:
