@@ -165,6 +165,7 @@ def function(
     threads: int | None = None,
     target: str | None = None,
     check: str | None = None,
+    max_bytes: int | None = None,
 ) -> Function:
     """Compile expressions into a function of their inputs.
 
@@ -176,8 +177,10 @@ def function(
     threads   how many may work on a call at most; None: SYMGRAD_THREADS, else one
     target    None for this machine; "avx512", "avx2", "sse2"; or "interpret" to run in NumPy
     check     "finite" raises NonFiniteError at the first term that is NaN or infinite
+    max_bytes the most working memory of a call, besides parameters, inputs and outputs: cheap
+              values are computed again instead of being kept; BudgetError where that is not enough
     """
-    chosen = options(target, threads, check)
+    chosen = options(target, threads, check, max_bytes)
     store = _store(state, seed)
     graph, form = gather(inputs, outputs, updates, store)
     return Function(Request(numbered(graph)), form, store, chosen)
@@ -194,6 +197,7 @@ def train_step(
     threads: int | None = None,
     target: str | None = None,
     check: str | None = None,
+    max_bytes: int | None = None,
 ) -> TrainStep:
     """Compile one training step: the loss, its gradients, the optimizer's update.
 
@@ -201,7 +205,7 @@ def train_step(
     parameters). Inputs come in the order in which they were created. A call gives the loss as a
     float, with `outputs` a dict whose "loss" comes first. The other arguments are `function`'s.
     """
-    chosen = options(target, threads, check)
+    chosen = options(target, threads, check, max_bytes)
     store = _store(state, seed)
     request = training(loss, optimizer, outputs, parameters, store)
     found = tuple(request.graph.outputs)

@@ -6,6 +6,7 @@ In: keyword arguments of `sg.function` and `sg.train_step`, and the environment.
                 NumPy, node by node; slow, and what native code is compared with
     threads     how many may work on a call; None: what SYMGRAD_THREADS says, else one
     check       "finite": an error names the first term that is NaN or infinite
+    max_bytes   the most working memory of a call: cheap values are computed again to keep it
     SYMGRAD_CHECK=1     every call is computed after each stage, and the values compared
     SYMGRAD_DEBUG=1..5  prints while compiling: 1 stage sizes, 2 graphs, 3 loops, 4 LLVM,
                         5 every rewrite
@@ -27,19 +28,30 @@ class Options:
     target: str = "native"
     threads: int = 1
     check: str | None = None
+    max_bytes: int | None = None
 
     @property
     def interpreted(self) -> bool:
         return self.target == "interpret"
 
 
-def options(target: Any, threads: Any, check: Any) -> Options:
+def options(target: Any, threads: Any, check: Any, max_bytes: Any = None) -> Options:
     """Checked options."""
     if target is not None and target not in TARGETS:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     if check not in (None, "finite"):
         raise InputError(f'check must be None or "finite", got {check!r}')
-    return Options(target or "native", _threads(threads), check)
+    return Options(target or "native", _threads(threads), check, _bytes(max_bytes))
+
+
+def _bytes(given: Any) -> int | None:
+    """A budget, which may be written as 1e6."""
+    if given is None:
+        return None
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if number and 0 < given < 2**63 and given == int(given):
+        return int(given)
+    raise InputError(f"max_bytes must be a positive whole number of bytes, got {given!r}")
 
 
 def _threads(given: Any) -> int:

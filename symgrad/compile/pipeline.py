@@ -155,6 +155,7 @@ class Pipeline:
             target=self.target,
             fixed=self.fixed,
             lanes=self.lanes,
+            max_bytes=self.options.max_bytes,
         )
         program = replace(made.program, threads=self.options.threads)  # which changes no kernel
         return replace(made, program=program)

@@ -62,6 +62,8 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
         "sizes": {name: dim.max for name, dim in graph.dims.items()},
         "nodes": len(graph.nodes),
         "arena": plan.size,
+        "recomputed": list(pipeline.schedule.recomputed),
+        "kept": pipeline.schedule.before,
         "roles": by_role,
         "code": len(pipeline.object),
         "layout": memory.report(plan),
@@ -105,6 +107,7 @@ def _text(known: Mapping[str, Any], cached: bool) -> str:
     lines += [
         f"memory: arena {_bytes(known['arena'])}" + "".join(f", {h}" for h in held),
         f"peak {_bytes(total)} besides inputs and code",
+        *_recomputed(known),
         "",
         "kernels",
     ]
@@ -114,6 +117,19 @@ def _text(known: Mapping[str, Any], cached: bool) -> str:
         if kernel["sources"]:
             lines.append(f"      from {', '.join(kernel['sources'])}")
     return "\n".join([*lines, "", known["layout"]]) + "\n"
+
+
+def _recomputed(known: Mapping[str, Any]) -> list[str]:
+    """What is computed a second time to hold less, equal lines once."""
+    values = known["recomputed"]
+    if not values:
+        return []
+    times = {text: values.count(text) for text in values}
+    return [
+        f"computed again instead of kept: {len(values)} values; keeping them takes an arena of "
+        f"{_bytes(known['kept'])}",
+        *(f"  {text}" + (f" x{n}" if n > 1 else "") for text, n in times.items()),
+    ]
 
 
 def _interpreted(graph: Graph) -> str:

@@ -34,18 +34,20 @@ def within(
     worth: int,
 ) -> tuple[Fitted, Schedule]:
     """The arrangement, and its schedule."""
+    fitted = fit(arrange, roots, limit, worth)
+    made: Schedule = fitted.arranged.build()  # type: ignore[attr-defined]
+    if limit is None:
+        return fitted, made
     aim = limit
     for _ in range(TRIES):
-        fitted = fit(arrange, roots, aim, worth)
-        made: Schedule = fitted.arranged.build()  # type: ignore[attr-defined]
-        if limit is None or aim is None:
-            return fitted, made
         size = memory.plan(made.program).size
         if size <= limit:
             return fitted, made
         if fitted.peak > aim:
             break
         aim -= size - limit
+        fitted = fit(arrange, roots, aim, worth)
+        made = fitted.arranged.build()  # type: ignore[attr-defined]
     raise BudgetError(_complaint(made.program, fitted, limit))
 
 
