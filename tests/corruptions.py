@@ -20,14 +20,17 @@ import test_batches
 import test_cache
 import test_cache_start
 import test_compile
+import test_convolution
 import test_emit
 import test_equivalent
 import test_grad
 import test_grad_reindex
 import test_memory
 import test_ops_table
+import test_pooling
 import test_rewrite
 import test_rewrite_lookalikes
+import test_rewrite_normalisation
 import test_rewrite_rules
 import test_schedule_cases
 import test_state
@@ -219,6 +222,19 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("a product's second tangent lost", edit(f"{DERIVE}.tangents:_contract", "return total(parts)", "return parts[0]"), of(test_grad.test_first_derivatives, "matmul")),
     ("only the last reader's cotangent", edit(f"{DERIVE}.reverse:cotangents", "cotangent = total(parts)", "cotangent = parts[-1]"), of(test_grad.test_first_derivatives, "gram")),
     ("a part that comes twice counts once", edit(f"{DERIVE}.algebra:total", "part if times == 1 else", "part if times >= 1 else"), of(test_grad.test_first_derivatives, "square norm")),
+    # -- convolution and pooling
+    ("windows a step early", edit("symgrad.nn.windows:windows", "maps.append((-where.before[i], terms, 1))", "maps.append((1 - where.before[i], terms, 1))"), of(test_convolution.check, False, test_convolution.CONVOLUTIONS["padded"], "interpret")),
+    ("taps without dilation", edit("symgrad.nn.windows:windows", "(lead + axes + i, where.dilation[i])", "(lead + axes + i, 1)"), of(test_convolution.check, False, test_convolution.CONVOLUTIONS["dilated"], "interpret")),
+    ("same padding all before", edit("symgrad.nn.windows:_padding", "tuple((r - 1) // 2 for r in reach), tuple(r // 2", "tuple(r // 2 for r in reach), tuple((r - 1) // 2"), of(test_convolution.check, False, test_convolution.CONVOLUTIONS["same, even kernel"], "interpret")),
+    ("a transposed kernel turned", edit("symgrad.nn.windows:spread_windows", "-where.dilation[i]", "where.dilation[i]"), of(test_convolution.check, True, test_convolution.TRANSPOSED["plain"], "interpret")),
+    ("a last window behind the border", edit("symgrad.nn.windows:window", "(count - 1) * step >= n + first", "(count - 1) * step > n + first"), of(test_pooling.test_pooling_equals_pytorch, "max ceil, last window outside", "interpret")),
+    ("padding counted always", edit("symgrad.nn.pooling:_share", "if include else", "if True else"), of(test_pooling.test_pooling_equals_pytorch, "avg padded tiles, real elements", "interpret")),
+    ("padding may be the largest", edit("symgrad.nn.pooling:_max_pool", "_taken(x, where, -math.inf)", "_taken(x, where, 0.0)"), of(test_pooling.test_padding_is_never_the_largest, "interpret")),
+    ("a product's map without its offset", edit("symgrad.rewrite.indexmaps:_pushed", "moved = [(o, ", "moved = [(0, "), of(test_convolution.test_rewriting_is_exact, "stride 2")),
+    ("a map of a map without its offset", edit("symgrad.rewrite.indexmaps:_composed", "constant = offset * (common // divisor)", "constant = 0"), of(test_pooling.test_pooling_equals_pytorch, "max overlapping, padded", "interpret")),
+    ("a spread axis that leaves the operand", edit("symgrad.rewrite.indexmaps:_map_of_view", "k in own or not n.inside(k)", "k in own"), of(test_convolution.test_maps_of_views)),
+    ("row factors stay below", edit("symgrad.rewrite.rowfactors:rows_together", "quotient(above, below, n.dtype)", "quotient(above, [], n.dtype)"), of(walk, "row factors together")),
+    ("deviations that are none", edit("symgrad.rewrite.rowfactors:_sums_to_zero", "mean_of(t.args[0], x, n, t)", "True"), of(test_rewrite_normalisation.test_only_deviations_from_the_own_mean_vanish)),
     # -- the scheduler
     ("idle lanes count as live", edit(f"{SCHEDULE}:live_lanes", "return symbols.poly(size) - block * symbols.lanes", "return None"), of(graphs)),
     ("no partial blocks", edit(f"{SCHEDULE}:Symbols.has_rest", "return self.derived", "return Poly() or self.derived"), of(graphs)),
@@ -297,7 +313,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("a border read as the image", edit("symgrad.schedule.winograd_tiles:Tiles._inside", "low + i < 0", "low + i < -1"), of(test_winograd.test_shapes, "forward", "even")),
     ("positions of flipped taps in forward order", edit("symgrad.schedule.winograd_images:Images._kept_at", "not self.plan.reverse or", "True or"), of(test_winograd.test_shapes, "input gradient", "even")),
     ("an odd row of outputs stored twice", edit("symgrad.schedule.winograd_tiles:Tiles._there", "(size % m or m)", "m"), of(test_winograd.test_shapes, "forward", "odd")),
-    ("the last tiles of an image left out", edit("symgrad.schedule.winograd_images:Images._multiply", "(self.wide - 1)", "0"), of(test_winograd.test_shapes, "forward", "tiles left over")),
+    ("the last tiles of an image left out", edit("symgrad.schedule.winograd_images:Images._multiply", "(self.wide - 1)", "0"), of(test_winograd.test_shapes, "forward", "panels and more")),
     ("idle samples in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._live_samples", "live is None", "True"), of(test_winograd.test_shapes, "weight gradient", "part of a block")),
     ("places beyond the image in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._holds", "turns.constant == 1", "True"), of(test_winograd.test_shapes, "weight gradient", "odd")),
     ("bands that are not cleared", edit("symgrad.schedule.winograd_gradients:Gradients._clear", "self.algorithm.positions * self.s_rows", "1"), of(test_winograd.test_shapes, "weight gradient", "even")),

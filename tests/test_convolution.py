@@ -16,6 +16,7 @@ from gradcheck import check_first, check_second
 import symgrad as sg
 from symgrad import rewrite
 from symgrad.errors import DTypeError, ShapeError
+from symgrad.interpret import evaluate
 from symgrad.node import Contract, Expr, Input, Reindex, toposort
 
 torch = pytest.importorskip("torch")
@@ -320,6 +321,18 @@ def test_rewriting_is_near_linear() -> None:
         return len(toposort(outputs)) + len(log)
 
     assert nodes(16) <= 2.2 * nodes(8)
+
+
+def test_maps_of_views() -> None:
+    """A map of a spread value reads the value itself, but still fills where it leaves the axis."""
+    v = sg.input("v", (4,), dtype="float64")
+    spread = sg.broadcast_to(v, (3, 4))
+    value = np.arange(1.0, 5.0)
+    for shift in (0, 1, -2):
+        e = Reindex.of(spread, [(shift, ((0, 1),), 1), (0, ((1, 1),), 1)], (3, 4))
+        (new,) = compiled([e])
+        found, true = evaluate([new, e], {v: value})
+        np.testing.assert_array_equal(found, true)
 
 
 # -- layers ---------------------------------------------------------------------------------------
