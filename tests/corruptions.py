@@ -311,7 +311,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("comparisons turned round", item("codegen.emit_arithmetic:COMPARE", "less", ("ogt", "slt", "ult")), of(emitted, test_emit.test_primitives, True)),
     # -- Winograd's convolutions
     ("a border read as the image", edit("symgrad.schedule.winograd_tiles:Tiles._inside", "low + i < 0", "low + i < -1"), of(test_winograd.test_shapes, "forward", "even")),
-    ("positions of flipped taps in forward order", edit("symgrad.schedule.winograd_images:Images._kept_at", "not self.plan.reverse or", "True or"), of(test_winograd.test_shapes, "input gradient", "even")),
+    ("positions of flipped taps in forward order", edit("symgrad.schedule.winograd_images:Images._place_of", "not self.plan.reverse or", "True or"), of(test_winograd.test_shapes, "input gradient", "even")),
     ("an odd row of outputs stored twice", edit("symgrad.schedule.winograd_tiles:Tiles._there", "(size % m or m)", "m"), of(test_winograd.test_shapes, "forward", "odd")),
     ("the last tiles of an image left out", edit("symgrad.schedule.winograd_images:Images._multiply", "(self.wide - 1)", "0"), of(test_winograd.test_shapes, "forward", "panels and more")),
     ("idle samples in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._live_samples", "live is None", "True"), of(test_winograd.test_shapes, "weight gradient", "part of a block")),

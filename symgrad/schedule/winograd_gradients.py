@@ -51,10 +51,10 @@ class Gradients(Tiles):
         super().__post_init__()
         positions, m = self.algorithm.positions, self.algorithm.outputs
         self.panels = -(-self.outer // self.lanes)
-        self.d_rows = self._rows(self.width * self.lanes * self.panels)
+        self.d_rows = self._odd(self.width * self.lanes * self.panels)
         self.d = self._scratch("gradients", positions * self.d_rows)
         self.turned = self._scratch("turned", m * m * self.lanes * self.panels)
-        self.s_rows = self._rows(self.panels * self.inner)
+        self.s_rows = self._odd(self.panels * self.inner)
         groups = -(-self.count // self.width)
         self.groups = -(-groups // min(groups, self._most_bands()))  # of a band
         self.bands = -(-groups // self.groups)
@@ -194,7 +194,7 @@ class Gradients(Tiles):
                 w.body.append(Accumulate(acc, (i, j), "add", before))
             with w.loop("t", summed[0]) as t, w.loop("n", summed[1], 2) as n:
                 with w.loop("i", shape[0], shape[0]) as i, w.loop("j", shape[1], shape[1]) as j:
-                    at = (p * self.v_rows + t * self.inner + (c + i)) * lanes + n
+                    at = (p * self.rows + t * self.inner + (c + i)) * lanes + n
                     row = p * self.d_rows + (t * lanes + n) * self.panels + (f + j)
                     image = Load(v, at, dtype)
                     gradient = Load(d, row * lanes + lane, dtype, None, True)

@@ -7,7 +7,8 @@ transforms the weights; the other does for some tiles t at a time, for F(2x2) an
     for p, for o, t:     M[p, t, o] = sum c  U[p, o, c] * V[p, t, c]           at 16 positions p
     for t, for o:        y = A^T M[:, t, o] A                   2 x 2 outputs: epilogue, stores
 
-Turns over tiles are independent of each other, and V and M are lost at the end of one.
+M[p] takes the place of V[p-1]. Turns over tiles are independent of each other, and V and M are
+lost at the end of one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from symgrad.schedule.winograd_transforms import apply_both
 from symgrad.schedule.writer import Memory, Writer
 
 WIDE = 2  # vectors of a register tile
-TILES = 4  # tiles at a time: more fill the second cache, fewer read weights too often
+BUSY = 16  # accumulators with which a column keeps two multipliers busy
+TILES = 4  # tiles at a time: more fill the second cache, fewer read the weights too often
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -76,20 +78,35 @@ class Images(Tiles):
 
     transformed: str
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.m_rows = self._rows(self.width * self.outer)
-        self.m = self._scratch("products", self.algorithm.positions * self.m_rows)
-
     @property
     def wide(self) -> int:
-        return min(WIDE, self.count)
+        """Vectors of a register tile: one where a tile and all weights fit the first cache, and
+        where one column alone keeps the multipliers busy."""
+        near = self._tile_bytes() + self._filters.elements(self.lanes) * ITEMSIZE[self.dtype]
+        tall = ACCUMULATORS[self.target.registers][1] >= BUSY
+        return min(1 if tall and near <= self.target.l1 else WIDE, self.count)
 
     def _width(self) -> int:
-        each = self.algorithm.positions * (self.inner + self.outer) * self.lanes
-        fit = self.target.l2 // (each * ITEMSIZE[self.dtype])
-        most = max(self.wide, min(TILES, self.count, fit))
+        """Fewer tiles where all that belongs to them then fits the first cache."""
+        few = self.wide * self._tile_bytes() <= self.target.l1
+        most = min(self.wide if few else TILES, self.count)
         return -(-most // self.wide) * self.wide
+
+    def _tile_bytes(self) -> int:
+        vectors = (self.algorithm.positions + self._spare()) * self._channels()
+        return vectors * self.lanes * ITEMSIZE[self.dtype]
+
+    @property
+    def _filters(self) -> Filters:
+        assert self.plan.filters is not None
+        return self.plan.filters
+
+    def _channels(self) -> int:
+        return max(self.inner, self.outer)
+
+    def _spare(self) -> int:
+        """M[p] takes the place of V[p-1], which nobody needs any more."""
+        return 1
 
     def write(self) -> Writer:
         groups = -(-self.count // self.width)
@@ -105,6 +122,9 @@ class Images(Tiles):
         return self.w
 
     def _kept_at(self, position: int) -> int:
+        return self._place_of(position) + 1
+
+    def _place_of(self, position: int) -> int:
         """Taps that count backwards meet weights transformed forwards: the positions of the patch
         are put in their order."""
         order = self.algorithm.flipped()
@@ -146,12 +166,11 @@ class Images(Tiles):
 
     def _in_lanes(self, channels: int) -> bool:
         """Whether these channels are in the lanes of the transformed weights."""
-        assert self.plan.filters is not None
-        return self.plan.axes[channels] == self.plan.filters.lane
+        return self.plan.axes[channels] == self._filters.lane
 
     def _register_tile(self, p: Poly, o: Poly, outputs: int, t: Poly) -> None:
         w, wide, dtype = self.w, self.wide, self.dtype
-        u, v, m = w.touch(self.transformed, "r"), w.touch(self.v, "r"), w.touch(self.m, "w")
+        u, v = w.touch(self.transformed, "r"), w.touch(self.v, "rw")
         acc, zero = w.fresh("acc"), Const(0.0, dtype)
         with w.vector(None) as lane:
             w.body.append(Declare(acc, dtype, zero, (outputs, wide)))
@@ -159,15 +178,15 @@ class Images(Tiles):
             def step(c: Poly) -> None:
                 with w.loop("i", outputs, outputs) as i, w.loop("j", wide, wide) as j:
                     weight = Load(u, self._weight(p, o + i, c), dtype)
-                    row = p * self.v_rows + (t + j) * self.inner + c
+                    row = (p + 1) * self.rows + (t + j) * self.inner + c
                     patch = Load(v, row * self.lanes + lane, dtype, None, True)
                     w.body.append(Accumulate(acc, (i, j), "add", Op("mul", (weight, patch), dtype)))
 
             self._sum(step)
             with w.loop("i", outputs, outputs) as i, w.loop("j", wide, wide) as j:
-                row = p * self.m_rows + (t + j) * self.outer + (o + i)
+                row = p * self.rows + (t + j) * self.outer + (o + i)
                 total = Get(acc, dtype, (i, j))
-                w.body.append(Store(m, row * self.lanes + lane, total, None, True))
+                w.body.append(Store(v, row * self.lanes + lane, total, None, True))
 
     def _sum(self, step: Callable[[Poly], None]) -> None:
         """The loop over the channels of the image, cut in two where they are in lanes."""
@@ -186,8 +205,7 @@ class Images(Tiles):
 
     def _weight(self, p: Poly, outer: Poly, inner: Poly) -> Poly:
         """Where a transformed weight is."""
-        filters = self.plan.filters
-        assert filters is not None
+        filters = self._filters
         along, other = (outer, inner) if self._in_lanes(self.plan.outer) else (inner, outer)
         found = divide(along, self.lanes, self.w.bounds)
         assert found is not None, f"{along} crosses the end of a panel"
@@ -199,13 +217,13 @@ class Images(Tiles):
         """A light epilogue is written out for every output of a tile; for a longer one the outputs
         take the place of the products, and a loop over them follows."""
         w, m = self.w, self.algorithm.outputs
-        name = w.touch(self.m, "r" if self.light else "rw")
+        name = w.touch(self.v, "r" if self.light else "rw")
         with self._tiles(live) as (t, place):
             there = self._places_there(place)
             with w.loop("o", self.outer) as o, w.vector(None) as lane:
 
                 def at(p: Poly | int) -> Poly:
-                    row = Poly.of(p) * self.m_rows + t * self.outer + o
+                    row = Poly.of(p) * self.rows + t * self.outer + o
                     return row * self.lanes + lane
 
                 result = self._outputs(name, at)
@@ -223,7 +241,7 @@ class Images(Tiles):
 
     def _outputs(self, name: str, at: Callable[[int], Poly]) -> list[list[Value]]:
         size = self.algorithm.size
-        kept = [self._kept_at(p) for p in range(size * size)]
+        kept = [self._place_of(p) for p in range(size * size)]
         loads = [Load(name, at(p), self.dtype, None, True) for p in kept]
         patch = [loads[i * size : (i + 1) * size] for i in range(size)]
         return apply_both(self.algorithm.results, patch, self.w.let)

@@ -52,8 +52,8 @@ class Tiles:
         self.light = self.cost <= LIGHT
         self.width = self._width()  # tiles at a time
         self.block, self.first = Poly(), Poly()  # of samples; number of the first tile
-        self.v_rows = self._rows(self.width * self.inner)
-        self.v = self._scratch("patches", self.algorithm.positions * self.v_rows)
+        self.rows = self._odd(self.width * self._channels())  # vectors of a position
+        self.v = self._scratch("patches", (self.algorithm.positions + self._spare()) * self.rows)
 
     def _writer(self) -> Writer:
         w = Writer(self.memory)
@@ -63,7 +63,15 @@ class Tiles:
     def _width(self) -> int:
         raise NotImplementedError
 
-    def _rows(self, vectors: int) -> int:
+    def _channels(self) -> int:
+        """Vectors that a tile takes at each position."""
+        return self.inner
+
+    def _spare(self) -> int:
+        """Positions for which there is memory besides those of a patch."""
+        return 0
+
+    def _odd(self, vectors: int) -> int:
         """Vectors of a position, made odd: positions then start in different cache sets."""
         return vectors | 1
 
@@ -163,7 +171,7 @@ class Tiles:
             patch = [[load(i, j) for j in size] for i in size]
             result = apply_both(self.algorithm.inputs, patch, w.let)
             for p, value in enumerate(v for row in result for v in row):
-                row = t * self.inner + c + self._kept_at(p) * self.v_rows
+                row = t * self.inner + c + self._kept_at(p) * self.rows
                 w.body.append(Store(name, row * self.lanes + lane, value, None, True))
 
     def _image_index(self, place: Place, c: Poly, lane: Poly) -> At:
