@@ -22,7 +22,7 @@ from codegen.loops import Kernel, Poly, Program, turns
 from codegen.ranges import Range, poly_range, value_range
 from codegen.walk import postorder, values_of
 
-GRAIN = 5000.0  # nanoseconds that a part takes at least, more or less
+GRAIN = 2000.0  # nanoseconds that a part takes at least, more or less
 PARTS = 4  # for each thread, where there is enough to do
 
 # Nanoseconds for one vector, about: of arithmetic in registers, of a function that is a polynomial,
