@@ -14,7 +14,7 @@ from typing import Mapping, Sequence
 from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
 from codegen.target import Target
 from symgrad import dtypes
-from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
+from symgrad.node import Expr, Input, Parameter, Random, toposort
 from symgrad.schedule import kept
 from symgrad.schedule.budget import within
 from symgrad.schedule.contractions import Contractions
@@ -30,7 +30,7 @@ from symgrad.schedule.nests import (
     write_scalar,
     write_scatter,
 )
-from symgrad.schedule.orders import lane_layouts, window_products
+from symgrad.schedule.orders import lane_layouts, unfolded, window_products
 from symgrad.schedule.primitive import primitive
 from symgrad.schedule.random import RNG
 from symgrad.schedule.rowpass import write_rows
@@ -48,6 +48,7 @@ NESTS = {
     "cumulate": write_cumulate,
     "scatter": write_scatter,
 }
+FEW_CHANNELS = 4  # of an input image that is read as it comes
 SMALL = 8  # results so many times smaller than what is read need no memory to speak of
 
 
@@ -117,18 +118,19 @@ class _Builder:
         given = {p for p in inputs if isinstance(p, Parameter)}
         reached = set(self.nodes)
         everything = [*self.nodes, *(i for i in self.inputs if i not in reached)]
-        self.rows = row_size(everything)
+        pinned = unfolded(everything)
+        self.windowed = window_products(everything, lambda n: not kept.is_view(n) or n in pinned)
+        self.rows = row_size(everything, self.windowed, self.lanes)
         self.lane_axes = row_axes(everything, self.rows)
         held = {**fixed, **{p: row_major(p.ndim) for p in given}}
-        self.windowed = window_products(everything)
         self.in_lanes = lane_layouts(everything, self.lane_axes, self.windowed)
         self.layouts = layouts(
             everything, self.lane_axes, self.updates, held, self.in_lanes, self.windowed
         )
         self.contractions = Contractions(
-            self.windowed, self.lane_axes, self.layouts, self.in_lanes, self.memory, target
+            self.windowed, self.lane_axes, self.layouts, self.in_lanes, self.memory, target, pinned
         )
-        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, self.contractions.alone, again)
+        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, self.contractions.alone, again, pinned)
         self.stored: dict[Expr, Place] = {}
         self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
         self.final: list[tuple[Group, Expr, Place]] = []  # copies into outputs and states
@@ -182,13 +184,16 @@ class _Builder:
             self.memory.buffers[RNG] = Buffer(RNG, "int32", 4, "state")
 
     def _inputs_to_lanes(self) -> None:
-        """Inputs with rows are brought to lanes once, where they are used as vectors."""
+        """Inputs with rows are brought to lanes once, where they are used as vectors; images
+        without rows to the order they are read in, if they have more than a few channels."""
         for n in self.nodes:
-            if not isinstance(n, Input) or n.ndim < 2 or self.lane_axes[n] != 0:
+            if not isinstance(n, Input) or n.ndim < 2 or n not in self.in_lanes:
                 continue
             if not dtypes.is_float(n.dtype) or elements(n.shape[1:]) < 2:
                 continue
             wanted = self.in_lanes[n]
+            if self.lane_axes[n] is None and n.shape[wanted.order[-1]] <= FEW_CHANNELS:
+                continue
             group = self.fusion.convert(n, wanted)
             if group is not None:
                 self.fusion.group_of[n] = group

@@ -5,6 +5,7 @@ before it, and its kernels, by the first of these that fits:
 
     winograd    3 x 3 windows, stride 1, enough channels         (winograd)
     rows        windows of an image with rows in lanes           (convolution)
+    pixels      the same with channels in lanes                  (pixels)
     filters     the weight gradient of such windows              (filters)
     tiles       any other product by register tiles              (products, tiling)
 """
@@ -12,7 +13,7 @@ before it, and its kernels, by the first of these that fits:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import Collection, Mapping
 
 from codegen.target import Target
 from symgrad.node import Contract, Expr
@@ -20,8 +21,9 @@ from symgrad.schedule import winograd
 from symgrad.schedule.convolution import Convolution, rows_tiling
 from symgrad.schedule.filters import Filters, filter_tiling
 from symgrad.schedule.groups import Fusion, Group
-from symgrad.schedule.kept import is_leaf_in_memory
+from symgrad.schedule.kept import is_leaf_in_memory, is_view
 from symgrad.schedule.layout import Layout
+from symgrad.schedule.pixels import Pixels, pixel_tiling
 from symgrad.schedule.products import Product
 from symgrad.schedule.tiling import Tiling, tiling
 from symgrad.schedule.windows import Windows
@@ -43,6 +45,7 @@ class Contractions:
     in_lanes: Mapping[Expr, Layout]  # what inputs are brought to before they are read
     memory: Memory
     target: Target
+    pinned: Collection[Expr]  # views that are copied into memory
     tolerance: float = 0.0
     plans: dict[Contract, winograd.Plan] = field(default_factory=dict)
     tilings: dict[Contract, Tiling] = field(default_factory=dict)
@@ -53,13 +56,14 @@ class Contractions:
         ahead = {**self.layouts, **self.in_lanes}
         for n, found in self.windowed.items():
             plan = winograd.plan(n, found, ahead, self.tolerance)
-            if plan is not None:
+            if plan is not None and (not is_view(plan.other) or plan.other in self.pinned):
                 self.plans[n] = plan
 
     @property
     def alone(self) -> set[Expr]:
         """Products that take no epilogue: their sums are complete in the end only."""
-        return {n for n in self.windowed if self.lane_axes[n] is None and n not in self.plans}
+        without = [n for n in self.windowed if self.lane_axes[n] is None and n not in self.plans]
+        return {n for n in without if pixel_tiling(n, self.windowed[n], self.layouts) is None}
 
     # -- before it ------------------------------------------------------------------------------
     def prepare(self, group: Group, fusion: Fusion) -> tuple[Expr, Layout] | None:
@@ -67,6 +71,7 @@ class Contractions:
         n = group.nodes[0]
         assert isinstance(n, Contract)
         held = {a for a in self.layouts if a in fusion.named or is_leaf_in_memory(a)}
+        layouts = {a: self.layouts[a] for a in held | {n}}
         found = self.windowed.get(n)
         if found is not None and found.base not in held:
             found = None
@@ -77,9 +82,14 @@ class Contractions:
             return None
         choice = None
         if found is not None:
-            choice = rows_tiling(n, found, self.layouts) or filter_tiling(n, found, self.layouts)
+            choice = (
+                rows_tiling(n, found, self.layouts)
+                or pixel_tiling(n, found, self.layouts)
+                or filter_tiling(n, found, self.layouts)
+            )
         if choice is None:
-            choice = tiling(n, {a: self.layouts[a] for a in held})
+            lanes = self.memory.symbols.lanes
+            choice = tiling(n, {a: self.layouts[a] for a in held}, lanes)
         self.tilings[n] = choice
         return choice.convert
 
@@ -119,6 +129,8 @@ class Contractions:
         found = self.windowed.get(n)
         if found is not None and rows_tiling(n, found, self.layouts) == choice:
             return [Convolution(*given, found).write()]
+        if found is not None and pixel_tiling(n, found, self.layouts) == choice:
+            return [Pixels(*given, found).write()]
         if found is not None and filter_tiling(n, found, self.layouts) == choice:
             filters = Filters(*given, found)
             return [w for w in (filters.write(), filters.combine()) if w is not None]

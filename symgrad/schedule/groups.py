@@ -64,10 +64,12 @@ class Fusion(Kept):
         layouts: Mapping[Expr, Layout],
         alone: Collection[Expr] = (),
         again: Collection[Expr] = (),
+        pinned: Collection[Expr] = (),
     ) -> None:
         """`alone` are products that take no epilogue: their sums are complete in the end only.
-        `again` are values computed a second time, late: not in the kernels of the first time."""
-        super().__init__(nodes, roots)
+        `again` are values computed a second time, late: not in the kernels of the first time.
+        `pinned` are views that are computed all the same."""
+        super().__init__(nodes, roots, pinned)
         self.lane_axes, self.layouts = lane_axes, layouts
         self.alone, self.again = alone, again
         self.groups: list[Group] = []

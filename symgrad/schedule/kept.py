@@ -10,7 +10,7 @@ used: views always, elementwise work while it is cheap or has a single reader.
 
 from __future__ import annotations
 
-from typing import Iterable, Mapping, Sequence
+from typing import Collection, Iterable, Mapping, Sequence
 
 from symgrad import dtypes
 from symgrad.node import (
@@ -115,8 +115,11 @@ def reduced_axes(n: Expr) -> tuple[int, ...]:
 class Kept:
     """The named nodes of a program. `readers` are the named nodes that read a value."""
 
-    def __init__(self, nodes: Sequence[Expr], roots: Iterable[Expr]) -> None:
-        self.nodes, self.roots = nodes, set(roots)
+    def __init__(
+        self, nodes: Sequence[Expr], roots: Iterable[Expr], pinned: Collection[Expr] = ()
+    ) -> None:
+        """`pinned` are views that are computed all the same."""
+        self.nodes, self.roots = nodes, {*roots, *pinned}
         self.cost = self._costs()
         self.named = self._choose_named()
         self._needs: dict[Expr, dict[Expr, bool]] = {}

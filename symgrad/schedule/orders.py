@@ -1,9 +1,10 @@
-"""In which order the axes of values with rows lie: channels innermost where windows slide.
+"""In which order the axes of values lie: channels innermost where windows slide.
 
-In: the nodes of a graph and their lane axes. Out: the layout of every node that has rows. Where a
-window slides over an image, its places lie before its channels, `[rows/16][H][W][C][16]`: a window
-is then a few stretches of memory. What is combined elementwise lies alike, and a view of a value
-(a pooling window, a transposition) is laid out as the value it shows.
+In: the nodes of a graph and their lane axes. Out: the layout of every node that has rows, and of
+images without. Where a window slides over an image, its places lie before its channels,
+`[rows/16][H][W][C][16]`, or `[N][H][W][C]` where no rows run in lanes: a window is then a few
+stretches of memory. What is combined elementwise lies alike, and a view of a value (a pooling
+window, a transposition) is laid out as the value it shows.
 
 >>> lane_layouts(toposort([conv2d(x, w)]), lane_axes)[x]
 Layout(order=(0, 2, 3, 1), lane=0)
@@ -11,10 +12,10 @@ Layout(order=(0, 2, 3, 1), lane=0)
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
-from symgrad.node import Contract, Expr, Map, Reduce, Reshape
-from symgrad.schedule.kept import is_product, is_view
+from symgrad.node import Contract, Expr, Map, Reduce, Reindex, Reshape
+from symgrad.schedule.kept import is_product
 from symgrad.schedule.layout import Layout, lane_layout
 from symgrad.schedule.windows import Windows, windows
 from symgrad.sizes import Shape, Size
@@ -22,12 +23,39 @@ from symgrad.sizes import Shape, Size
 Order = tuple[int, ...]
 
 
-def in_memory(n: Expr) -> bool:
-    """What may come to lie in memory: everything but a view."""
-    return not is_view(n)
+def unfolded(nodes: Sequence[Expr]) -> frozenset[Expr]:
+    """Reshapes that make an image of something else (the gradient of a flattened image) and are
+    read by a product over windows: worth a copy, since no loop over places could follow them."""
+    consumers: dict[Expr, list[Expr]] = {}
+    for n in nodes:
+        for a in n.args:
+            consumers.setdefault(a, []).append(n)
+    found = set()
+    for n in nodes:
+        if isinstance(n, Reshape):
+            through = {new[0] for old, new in groups_of(n.args[0].shape, n.shape) or ()
+                       if len(old) == len(new) == 1}  # fmt: skip
+            if any(not _places(n, c) <= through for c in consumers.get(n, ())):
+                found.add(n)
+    return frozenset(found)
 
 
-def window_products(nodes: Sequence[Expr]) -> dict[Contract, Windows]:
+def _places(view: Expr, reader: Expr) -> set[int]:
+    """The axes along which a reader slides over a view, or sums what slides beside it."""
+    if isinstance(reader, Reindex):
+        maps = enumerate(reader.maps)
+        return {a for a, (offset, terms, divisor) in maps if offset or divisor > 1 or len(terms) > 1}
+    if is_product(reader):
+        assert isinstance(reader, Contract)
+        if any(isinstance(a, Reindex) for a in reader.args if a is not view):
+            labels = next(ls for ls, a in zip(reader.ins, reader.args) if a is view)
+            return {i for i, k in enumerate(labels) if k in reader.summed}
+    return set()
+
+
+def window_products(
+    nodes: Sequence[Expr], in_memory: Callable[[Expr], bool]
+) -> dict[Contract, Windows]:
     """Every product over windows of an image."""
     found = {}
     for n in nodes:
@@ -44,31 +72,47 @@ def lane_layouts(
     lane_axes: Mapping[Expr, int | None],
     products: Mapping[Contract, Windows],
 ) -> dict[Expr, Layout]:
-    """The layout of every node with a lane axis."""
+    """The layout of every node with a lane axis, and of every other one whose order is known."""
     result: dict[Expr, Layout] = {}
     orders = _Orders(nodes, lane_axes).spread(products) if products else {}
     for n in nodes:
-        axis = lane_axes[n]
-        if axis is not None:
-            found = orders.get(n)
-            result[n] = lane_layout(n.ndim, axis) if found is None else Layout(found, axis)
+        axis, found = lane_axes[n], orders.get(n)
+        if found is not None:
+            result[n] = Layout(found, axis)
+        elif axis is not None:
+            result[n] = lane_layout(n.ndim, axis)
     return result
 
 
 def image_order(w: Windows, lane: int | None) -> Order:
-    """Lanes, then the axes that windows slide along, then the others."""
+    """Lanes, or samples where nothing runs in lanes; then the axes that windows slide along, then
+    the others."""
+    if lane is None:
+        return samples_first(w.base.shape, w.samples, [a.axis for a in w.spatial])
     sliding = [a.axis for a in w.axes]
-    first = [] if lane is None else [lane]
     rest = [a for a in range(w.base.ndim) if a not in sliding and a != lane]
-    return (*first, *sliding, *rest)
+    return (lane, *sliding, *rest)
 
 
 def result_order(n: Contract, w: Windows, lane: int | None) -> Order:
     """The same of the product."""
+    if lane is None:
+        labels = [w.forms[a].label for a in w.samples]
+        places = [a.place for a in w.spatial]
+        first, then = ([n.out.index(k) for k in ks if k in n.out] for ks in (labels, places))
+        return samples_first(n.shape, first, then)
     places = [n.out.index(k) for k in w.places]
-    first = [] if lane is None else [lane]
     rest = [a for a in range(n.ndim) if a not in places and a != lane]
-    return (*first, *places, *rest)
+    return (lane, *places, *rest)
+
+
+def samples_first(shape: Shape, samples: Sequence[int], places: Sequence[int]) -> Order:
+    """Samples, places, channels; axes of size 1 where no other one is innermost."""
+    rest = [a for a in range(len(shape)) if a not in samples and a not in places]
+    short = [a for a in rest if shape[a] == 1 and a != rest[-1]]
+    if rest and shape[rest[-1]] == 1 and len(short) < len(rest) - 1:
+        short.append(rest[-1])
+    return (*samples, *short, *places, *(a for a in rest if a not in short))
 
 
 class _Orders:
@@ -79,10 +123,9 @@ class _Orders:
         self.parent = {n: n for n in nodes}
         self.known: dict[Expr, Order] = {}
         for n in nodes:
-            if isinstance(n, Map):
-                for a in n.args:
-                    if a.shape == n.shape and lane_axes[a] == lane_axes[n]:
-                        self.parent[self._root(a)] = self._root(n)
+            for a in _alike(n):
+                if a.shape == n.shape and lane_axes[a] == lane_axes[n]:
+                    self.parent[self._root(a)] = self._root(n)
 
     def _root(self, n: Expr) -> Expr:
         while self.parent[n] is not n:
@@ -93,29 +136,32 @@ class _Orders:
     def spread(self, products: Mapping[Contract, Windows]) -> dict[Expr, Order]:
         """Orders of all nodes that have one, the first product's word first."""
         for n, w in products.items():
-            if self.lane_axes[w.base] is not None:
-                self._tell(w.base, image_order(w, self.lane_axes[w.base]))
-            if self.lane_axes[n] is not None and len(w.places) == len(w.axes):
-                self._tell(n, result_order(n, w, self.lane_axes[n]))
+            axis = self.lane_axes[w.base]
+            self._tell(w.base, image_order(w, axis))
+            ours = self.lane_axes[n]
+            if len(w.places) == len(w.axes) and (ours is None) == (axis is None):
+                if not w.over_samples:
+                    self._tell(n, result_order(n, w, ours))
         changed = True
         while changed:
             changed = False
             for n in self.nodes:
-                if len(n.args) == 1 and self.lane_axes[n] is not None:
+                if len(n.args) == 1:
                     changed |= self._through(n, n.args[0])
         return {n: self.known[r] for n in self.nodes if (r := self._root(n)) in self.known}
 
     def _tell(self, n: Expr, order: Order) -> bool:
         root = self._root(n)
         axis = self.lane_axes[n]
-        if root in self.known or axis is None:
+        if root in self.known:
             return False
-        self.known[root] = (axis, *(a for a in order if a != axis))
+        first = () if axis is None else (axis,)
+        self.known[root] = (*first, *(a for a in order if a != axis))
         return True
 
     def _through(self, n: Expr, arg: Expr) -> bool:
         """What the order of a value says about a view or a reduction of it, and the reverse."""
-        if self.lane_axes[arg] is None:
+        if (self.lane_axes[n] is None) != (self.lane_axes[arg] is None):
             return False
         ours, theirs = self.known.get(self._root(n)), self.known.get(self._root(arg))
         if (ours is None) == (theirs is None):
@@ -127,6 +173,13 @@ class _Orders:
         assert ours is not None
         found = _backward(n, ours)
         return found is not None and self._tell(arg, found)
+
+
+def _alike(n: Expr) -> Sequence[Expr]:
+    """Operands that are read at the very index of the result."""
+    if isinstance(n, Contract) and not n.summed and len(n.args) > 1:
+        return [a for labels, a in zip(n.ins, n.args) if labels == n.out]
+    return n.args if isinstance(n, Map) else ()
 
 
 def _forward(n: Expr, order: Order) -> Order | None:

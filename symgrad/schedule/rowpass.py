@@ -211,7 +211,9 @@ class _RowPass:
     def _local_place(self, n: Expr) -> tuple[str, Layout, int]:
         axis = self.nest.lane_axes[n]
         assert axis is not None
-        return self.local[n], Layout(tuple(self._out_free(n))), axis
+        free = self._out_free(n)
+        order = [a for a in self.nest.fusion.layouts[n].order if a in free]
+        return self.local[n], Layout(tuple(order)), axis
 
     def _at(self, n: Expr, features: Sequence[Poly]) -> At:
         """The index of a node in its space."""
