@@ -1,6 +1,7 @@
 """Convolutions: values, derivatives of both orders, the forms they are rewritten to, errors.
 
-The reference is PyTorch in float64. Every case runs on each of TARGETS.
+The references are the definition (tests/windowed.py) and PyTorch in float64, where it is installed.
+Every case runs on each of TARGETS.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import windowed
 from gradcheck import check_first, check_second
 
 import symgrad as sg
@@ -19,8 +21,13 @@ from symgrad.errors import DTypeError, ShapeError
 from symgrad.interpret import evaluate
 from symgrad.node import Contract, Expr, Input, Reindex, toposort
 
-torch = pytest.importorskip("torch")
-torch.set_num_threads(1)
+try:
+    import torch
+
+    torch.set_num_threads(1)
+except ImportError:
+    torch = None
+with_torch = pytest.mark.skipif(torch is None, reason="PyTorch is not installed")
 
 TARGETS = ("interpret", "native")
 
@@ -74,10 +81,12 @@ TRANSPOSED: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], dict[str, Any
 }
 
 
-def functions(transposed: bool, axes: int) -> tuple[Callable[..., Expr], Callable[..., Any]]:
-    """Ours and PyTorch's."""
-    name = f"conv_transpose{axes}d" if transposed else f"conv{axes}d"
-    return getattr(sg.nn, name), getattr(torch.nn.functional, name)
+def function(transposed: bool, axes: int) -> Callable[..., Expr]:
+    return getattr(sg.nn, f"conv_transpose{axes}d" if transposed else f"conv{axes}d")
+
+
+def torchs(transposed: bool, axes: int) -> Callable[..., Any]:
+    return getattr(torch.nn.functional, function(transposed, axes).__name__)
 
 
 def arrays(transposed: bool, image: Any, weight: Any, options: dict[str, Any]) -> list[np.ndarray]:
@@ -94,41 +103,77 @@ def close(found: Any, true: Any, what: str = "") -> None:
     assert error <= 1e-10, f"{what}: {error:.3g}"
 
 
-def ours(function: Any, values: list[np.ndarray], options: Any, target: str) -> list[np.ndarray]:
+def ours(layer: Any, values: list[np.ndarray], options: Any, target: str) -> list[np.ndarray]:
     """The result, and its gradient by every operand for a fixed cotangent."""
     inputs = [sg.input(f"x{i}", v.shape, dtype="float64") for i, v in enumerate(values)]
-    y = function(*inputs, **options)
+    y = layer(*inputs, **options)
     cotangent = np.random.default_rng(1).normal(size=y.shape)
     outputs = [y, *sg.grad((y * sg.constant(cotangent)).sum(), inputs)]
     return list(sg.function(inputs, outputs, target=target)(*values))
 
 
-def theirs(function: Any, values: list[np.ndarray], options: Any) -> list[np.ndarray]:
+def theirs(layer: Any, values: list[np.ndarray], options: Any) -> list[np.ndarray]:
     tensors = [torch.tensor(v, requires_grad=True) for v in values]
-    y = function(*tensors, **options)
+    y = layer(*tensors, **options)
     y.backward(torch.tensor(np.random.default_rng(1).normal(size=tuple(y.shape))))
     return [y.detach().numpy(), *(t.grad.numpy() for t in tensors)]
 
 
 def check(transposed: bool, case: Any, target: str) -> None:
     axes, image, weight, options = case
-    mine, torchs = functions(transposed, axes)
     values = arrays(transposed, image, weight, options)
-    found, true = ours(mine, values, options, target), theirs(torchs, values, options)
+    found = ours(function(transposed, axes), values, options, target)
+    true = theirs(torchs(transposed, axes), values, options)
     for name, a, b in zip(("value", "by the image", "by the weight", "by the bias"), found, true):
         close(a, b, name)
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution_equals_pytorch(name: str, target: str) -> None:
     check(False, CONVOLUTIONS[name], target)
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", TRANSPOSED)
 def test_transposed_convolution_equals_pytorch(name: str, target: str) -> None:
     check(True, TRANSPOSED[name], target)
+
+
+def check_definition(transposed: bool, name: str, target: str = "interpret") -> None:
+    """The value by the definition, the gradients by linearity: <dx, v> = <dy, conv(v)>."""
+    axes, image, weight, options = (TRANSPOSED if transposed else CONVOLUTIONS)[name]
+    x, w, b = arrays(transposed, image, weight, options)
+    y, dx, dw, db = ours(function(transposed, axes), [x, w, b], options, target)
+    dy = np.random.default_rng(1).normal(size=y.shape)
+    rng = np.random.default_rng(2)
+    v, u, c = (rng.normal(size=a.shape) for a in (x, w, b))
+    if not transposed:
+        close(y, windowed.convolve(x, w, b, **options), "value")
+        images, weights = windowed.convolve(v, w, **options), windowed.convolve(x, u, **options)
+        close(np.vdot(dx, v), np.vdot(dy, images), "by the image")
+        close(np.vdot(dw, u), np.vdot(dy, weights), "by the weight")
+    else:  # the transpose of the convolution from the result to the image
+        back = {k: o for k, o in options.items() if k != "output_padding"}
+        plain = y - b.reshape((-1, *[1] * axes))
+        cut = tuple(slice(0, n) for n in x.shape)  # a rest behind the last window makes no image
+        result = windowed.convolve(dy, w, **back)[cut]
+        close(dx, result, "by the image")
+        close(np.vdot(plain, dy), np.vdot(x, result), "value")
+        close(np.vdot(dw, u), np.vdot(x, windowed.convolve(dy, u, **back)[cut]), "by the weight")
+    close(db, dy.sum(axis=(0, *range(2, dy.ndim))), "by the bias")
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution_by_definition(name: str) -> None:
+    check_definition(False, name)
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolution_by_definition(name: str) -> None:
+    check_definition(True, name)
 
 
 def random_case(seed: int) -> tuple[int, tuple[int, ...], tuple[int, ...], dict[str, Any]]:
@@ -143,6 +188,7 @@ def random_case(seed: int) -> tuple[int, tuple[int, ...], tuple[int, ...], dict[
     return axes, (n, c * groups, *size), (o * groups, c, *kernel), options
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("block", range(4))
 def test_random_convolutions(block: int, target: str) -> None:
@@ -151,7 +197,7 @@ def test_random_convolutions(block: int, target: str) -> None:
         check(False, case, target)
         axes, image, weight, options = case
         made = torch.empty(image), torch.empty(weight), None
-        out = tuple(functions(False, axes)[1](*made, **options).shape)
+        out = tuple(torchs(False, axes)(*made, **options).shape)
         # the transpose takes images of the result's shape back to the image's
         sizes = zip(image[2:], options["padding"], options["dilation"], weight[2:])
         left = [size + 2 * p - d * (k - 1) - 1 for size, p, d, k in sizes]
@@ -159,6 +205,7 @@ def test_random_convolutions(block: int, target: str) -> None:
         check(True, (axes, out, weight, {**options, "output_padding": rest}), target)
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 def test_batch_of_run_time_size(target: str) -> None:
     n = sg.dim("n", max=20)
@@ -188,7 +235,7 @@ def declared(transposed: bool, name: str) -> tuple[Expr, list[Input], dict[Expr,
     axes, image, weight, options = (TRANSPOSED if transposed else CONVOLUTIONS)[name]
     values = arrays(transposed, image, weight, options)[:2]
     inputs = [sg.input(f"x{i}", v.shape, dtype="float64") for i, v in enumerate(values)]
-    y = functions(transposed, axes)[0](*inputs, **options)
+    y = function(transposed, axes)(*inputs, **options)
     return y, inputs, dict(zip(inputs, values))
 
 
@@ -199,6 +246,7 @@ def test_derivatives_against_differences(transposed: bool, name: str) -> None:
     check_second(sg.tanh(y * 0.2), point, inputs)
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("transposed", "name"), BOTH)
 def test_second_order_equals_pytorch(transposed: bool, name: str, target: str) -> None:
@@ -213,7 +261,7 @@ def test_second_order_equals_pytorch(transposed: bool, name: str, target: str) -
     found = sg.function(inputs, [*product, *again], target=target)(*point.values())
 
     tensors = [torch.tensor(v, requires_grad=True) for v in point.values()]
-    true = torch.tanh(functions(transposed, axes)[1](*tensors, **options) * 0.2).sum()
+    true = torch.tanh(torchs(transposed, axes)(*tensors, **options) * 0.2).sum()
     first = torch.autograd.grad(true, tensors, create_graph=True)
     inner = sum((g * torch.tensor(d)).sum() for g, d in zip(first, along))
     second = [g.numpy() for g in torch.autograd.grad(inner, tensors)]
@@ -344,6 +392,7 @@ LAYERS = {
 }
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
@@ -362,6 +411,7 @@ def test_layer_equals_pytorch(name: str, bias: bool, target: str) -> None:
     close(f(value), other(torch.tensor(value)).detach().numpy(), name)
 
 
+@with_torch
 @pytest.mark.parametrize("name", LAYERS)
 def test_first_weights_are_pytorchs_default(name: str) -> None:
     kind = getattr(sg.nn, name)
@@ -385,6 +435,7 @@ def test_layer_names_and_sharing() -> None:
     assert sum(n.name == "c.weight" for n in toposort([y]) if n.kind == "parameter") == 1
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 def test_layers_of_other_kinds_take_images(target: str) -> None:
     net = sg.nn.Sequential(

@@ -1,7 +1,8 @@
 """Pooling: values and gradients of every kind of window, the forms that are compiled, errors.
 
-The reference is PyTorch in float64. Every case runs on each of TARGETS. Images have no ties but
-where a test says so: there symgrad splits the gradient and PyTorch gives it to the first.
+The references are the definition (tests/windowed.py) and PyTorch in float64, where it is installed.
+Images have no ties but where a test says so: symgrad splits their gradient, PyTorch gives it to the
+first. Every case runs on each of TARGETS.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import windowed
 from gradcheck import check_first, check_second
-from test_convolution import TARGETS, close, compiled, ours, theirs
+from test_convolution import TARGETS, close, compiled, ours, theirs, torch, with_torch
 
 import symgrad as sg
 from symgrad.errors import DTypeError, ShapeError
 from symgrad.node import Reduce, Reindex, Reshape, toposort
-
-torch = pytest.importorskip("torch")
-functional = torch.nn.functional
 
 # name: (image, options); the number of axes of space is that of the image less two
 WINDOWS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
@@ -68,6 +67,7 @@ def image(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(sum(shape)).permutation(np.prod(shape)).reshape(shape) / 10.0
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", POOLS)
 def test_pooling_equals_pytorch(name: str, target: str) -> None:
@@ -75,9 +75,19 @@ def test_pooling_equals_pytorch(name: str, target: str) -> None:
     function = f"{kind}_pool{len(shape) - 2}d"
     options = {**options, **more}
     found = ours(getattr(sg.nn, function), [image(shape)], options, target)
-    true = theirs(getattr(functional, function), [image(shape)], options)
+    true = theirs(getattr(torch.nn.functional, function), [image(shape)], options)
     for what, a, b in zip(("value", "gradient"), found, true):
         close(a, b, what)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_by_definition(name: str) -> None:
+    kind, (shape, options), more = POOLS[name]
+    layer = getattr(sg.nn, f"{kind}_pool{len(shape) - 2}d")
+    found = ours(layer, [image(shape)], {**options, **more}, "interpret")[0]
+    include = kind == "avg" and more.get("count_include_pad", True)
+    law = np.max if kind == "max" else np.mean
+    close(found, windowed.pool(image(shape), law, **options, include=include))
 
 
 def random_window(seed: int) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -93,10 +103,11 @@ def random_window(seed: int) -> tuple[tuple[int, ...], dict[str, Any]]:
     }
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_random_windows(kind: str, target: str) -> None:
-    mine, other = (getattr(m, f"{kind}_pool2d") for m in (sg.nn, functional))
+    mine, other = (getattr(m, f"{kind}_pool2d") for m in (sg.nn, torch.nn.functional))
     for seed in range(25):
         shape, options = random_window(seed)
         true = theirs(other, [image(shape)], options)
@@ -106,12 +117,13 @@ def test_random_windows(kind: str, target: str) -> None:
             close(a, b, f"{what} of {seed}: {shape} {options}")
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("output", [1, 2, 3, (4, 7), (2, 5), (8, 1)])
 def test_adaptive_average(output: Any, target: str) -> None:
     values = [image((2, 3, 8, 7))]
     found = ours(sg.nn.adaptive_avg_pool2d, values, {"output_size": output}, target)
-    true = theirs(functional.adaptive_avg_pool2d, values, {"output_size": output})
+    true = theirs(torch.nn.functional.adaptive_avg_pool2d, values, {"output_size": output})
     for a, b in zip(found, true):
         close(a, b)
 
@@ -125,6 +137,7 @@ def test_global_average() -> None:
     close(b, value.mean(axis=(2, 3), keepdims=True))
 
 
+@with_torch
 @pytest.mark.parametrize("target", TARGETS)
 def test_batch_of_run_time_size(target: str) -> None:
     x = sg.input("x", (sg.dim("n", max=18), 2, 8, 9), dtype="float64")
@@ -132,7 +145,7 @@ def test_batch_of_run_time_size(target: str) -> None:
     f = sg.function([x], [y, sg.grad(sg.sum(y * y), x)], target=target)
     for n in (1, 5, 16, 18):
         value = torch.tensor(image((n, 2, 8, 9)), requires_grad=True)
-        true = functional.max_pool2d(functional.avg_pool2d(value, 3, 2, 1), 2)
+        true = torch.nn.functional.max_pool2d(torch.nn.functional.avg_pool2d(value, 3, 2, 1), 2)
         (true * true).sum().backward()
         found = f(value.detach().numpy())
         close(found[0], true.detach().numpy())
@@ -220,6 +233,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], tuple[Any, ...], dict[str, Any]]] = {
 }
 
 
+@with_torch
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer_equals_pytorch(name: str) -> None:
     shape, given, options = LAYERS[name]
