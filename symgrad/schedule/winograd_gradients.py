@@ -38,7 +38,8 @@ from symgrad.schedule.winograd_transforms import apply_both, transposed
 from symgrad.schedule.writer import At, Writer
 
 WIDE = 2  # vectors of a register tile
-TILES = 8  # tiles at a time
+TILES = 8  # tiles at a time, at most
+MOST = 4  # times the second cache that they may fill
 BANDS = 8  # sums kept apart
 SMALL = 1 << 20  # bytes that all of them may have; two bands may have more
 
@@ -66,7 +67,10 @@ class Gradients(Tiles):
         return max(2, min(BANDS, SMALL // (each * ITEMSIZE[self.dtype])))
 
     def _width(self) -> int:
-        return min(TILES, self.count)
+        """Many tiles change the sums seldom; where there are many channels they fill the caches."""
+        vectors = self.algorithm.positions * (self.inner + self.outer) * self.lanes
+        fit = MOST * self.target.l2 // (vectors * ITEMSIZE[self.dtype])
+        return min(TILES, max(fit, 2), self.count)
 
     def write(self) -> Writer:
         w = self.w

@@ -38,7 +38,7 @@ from symgrad.schedule.writer import Memory, Writer
 
 WIDE = 2  # vectors of a register tile
 BUSY = 16  # accumulators with which a column keeps two multipliers busy
-TILES = 4  # tiles at a time: more fill the second cache, fewer read the weights too often
+TILES = 4  # tiles at a time, at most
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -87,9 +87,11 @@ class Images(Tiles):
         return min(1 if tall and near <= self.target.l1 else WIDE, self.count)
 
     def _width(self) -> int:
-        """Fewer tiles where all that belongs to them then fits the first cache."""
-        few = self.wide * self._tile_bytes() <= self.target.l1
-        most = min(self.wide if few else TILES, self.count)
+        """More tiles read the weights less often, but what belongs to all of them should fit the
+        second cache; no more are needed where it fits the first one."""
+        size = self._tile_bytes()
+        more = self.wide * size > self.target.l1 and TILES * size <= self.target.l2
+        most = min(TILES if more else self.wide, self.count)
         return -(-most // self.wide) * self.wide
 
     def _tile_bytes(self) -> int:
