@@ -7,7 +7,7 @@ lanes to rows move whole tiles through registers; everything else is a plain loo
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Iterator, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from codegen.loops import Poly, Transpose
 from symgrad.node import Expr
@@ -41,6 +41,8 @@ def write_convert(memory: Memory, n: Expr, source: Place | None, target: Place) 
             return w
         if out_of.lane == 0 and into.lane not in (0, None):
             _lanes_to_panels(w, n, source, target)
+            return w
+        if into.lane is None and out_of.lane is None and _turned(w, n, source, target):
             return w
     with ExitStack() as stack:
         at = loops_in_order(w, stack, target[1], n.shape)
@@ -148,6 +150,50 @@ def _lanes_to_panels(w: Writer, n: Expr, source: Place, target: Place) -> None:
                     w.body.append(
                         Transpose(dst, to, stride, src, start, apart, cols, rows, "zero", n.dtype)
                     )
+
+
+def _turned(w: Writer, n: Expr, source: Place, target: Place) -> bool:
+    """[N][C][H][W] to [N][H][W][C] and the like: the innermost axes of both in tiles; neighbours
+    in both count as one axis. False where there is nothing to turn."""
+    along, across = (_innermost(n, p[1], q[1]) for p, q in ((source, target), (target, source)))
+    if set(along) & set(across):
+        return False
+    src, dst = w.touch(source[0], "r"), w.touch(target[0], "w")
+    stride, apart = w.stride(target[1], n, along[-1]), w.stride(source[1], n, across[-1])
+    extents = [w.symbols.poly(s) for s in n.shape]
+    with ExitStack() as stack:
+        at = dict.fromkeys((*along, *across), Poly())
+        for a in target[1].order:
+            if a not in at:
+                at[a] = stack.enter_context(w.loop("f", extents[a]))
+        for tile, rows in _tiles(w, _product(extents[a] for a in across)):
+            with tile as i:
+                for inner, cols in _tiles(w, _product(extents[a] for a in along)):
+                    with inner as j:
+                        found = {**at, across[-1]: i, along[-1]: j}
+                        index = tuple(found[a] for a in range(n.ndim))
+                        start, to = (w.address(p[1], n.shape, index)[0] for p in (source, target))
+                        w.body.append(Transpose(dst, to, stride, src, start, apart, rows, cols,
+                                                "none", n.dtype))  # fmt: skip
+    return True
+
+
+def _innermost(n: Expr, layout: Layout, other: Layout) -> list[int]:
+    """The innermost axes of a layout that follow each other in the other one too."""
+    order, theirs = ([a for a in p.order if n.shape[a] != 1] for p in (layout, other))
+    found = order[-1:]
+    for a in reversed(order[:-1]):
+        if theirs[theirs.index(found[0]) - 1 :][:1] != [a]:
+            break
+        found.insert(0, a)
+    return found or [layout.order[-1]]
+
+
+def _product(extents: Iterable[Poly]) -> Poly:
+    total = Poly.of(1)
+    for e in extents:
+        total = total * e
+    return total
 
 
 def _both(w: Writer, n: Expr) -> Iterator[tuple[Poly, Poly, Poly, Poly]]:

@@ -253,7 +253,7 @@ class Convolution(Product):
         label = channels[0]
         size, base = self.extents[label], self.windows.base
         axis = next((a for a, f in enumerate(self.windows.forms) if f.label == label), None)
-        weights, axes = self._base(self.tile.scalar)
+        weights, axes = self._base(1 - self.windows.image)
         if axis is None or not isinstance(size, int) or label not in axes or tap not in axes:
             return None
         image = self._stride(base, axis), self._stride(base, line.slide.axis)

@@ -102,6 +102,7 @@ class Windows:
     base: Expr  # the image in memory
     forms: tuple[Form, ...]  # of its axes, in labels of the Contract
     axes: tuple[Sliding, ...]
+    other: frozenset[int]  # labels of the other operand
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -110,6 +111,31 @@ class Windows:
     @property
     def taps(self) -> tuple[int, ...]:
         return tuple(a.tap for a in self.axes if a.tap is not None)
+
+    @property
+    def spatial(self) -> tuple[Sliding, ...]:
+        """Sliding axes but that of channels in groups, each of which has its own weights."""
+        return tuple(a for a in self.axes if a.place not in self.other)
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """Axes of the image that are neither slid along nor its channels, which come last."""
+        sliding = {a.axis for a in self.axes}
+        still = [a for a in range(self.base.ndim) if a not in sliding]
+        return tuple(still if len(self.spatial) < len(self.axes) else still[:-1])
+
+    @property
+    def over_samples(self) -> bool:
+        """True for a weight gradient: samples are summed."""
+        return any(self.forms[a].label in self.other for a in self.samples)
+
+    @property
+    def dense(self) -> bool:
+        """True for 3 x 3 windows with stride 1, of which Winograd's algorithm saves a part."""
+        small = [a for a in self.axes if 3 in (a.taps, a.places) and a.divisor == 1]
+        return len(small) == 2 == len(self.axes) and all(
+            (abs(a.step), abs(a.dilation)) == (1, 1) for a in small
+        )
 
     def index(self, where: Mapping[int, Poly]) -> tuple[Poly, ...]:
         """The image's index from that of the labels; `-1 - axis` stands for a sliding axis."""
@@ -142,7 +168,7 @@ def windows(n: Contract, held: Callable[[Expr], bool]) -> Windows | None:
         axes.append(slide)
     if used != set(n.ins[image]) or not axes:
         return None  # it is spread along a label, or only turned
-    return Windows(image, base, forms, tuple(axes))
+    return Windows(image, base, forms, tuple(axes), frozenset(n.ins[1 - image]))
 
 
 def _slides(arg: Expr, held: Callable[[Expr], bool]) -> bool:
