@@ -49,7 +49,8 @@ NESTS = {
     "scatter": write_scatter,
 }
 FEW_CHANNELS = 4  # of an input image that is read as it comes
-SMALL = 8  # results so many times smaller than what is read need no memory to speak of
+SMALL = 8  # results so many times smaller than what is read need no memory to speak of,
+TINY = 4096  # nor do so few bytes
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ class _Builder:
         self.contractions = Contractions(
             self.windowed, self.lane_axes, self.layouts, self.in_lanes, self.memory, target, pinned
         )
-        self.fusion = Fusion(self.nodes, roots, self.lane_axes, self.layouts, self.contractions.alone, again, pinned)
+        self.fusion = Fusion(
+            self.nodes, roots, self.lane_axes, self.layouts, self.contractions.alone, again, pinned
+        )
         self.stored: dict[Expr, Place] = {}
         self.copies: dict[tuple[Expr, Layout], str] = {}  # converted values
         self.final: list[tuple[Group, Expr, Place]] = []  # copies into outputs and states
@@ -274,6 +277,9 @@ class _Builder:
     def _store(self, n: Expr, place: Place) -> None:
         self.stored[n] = place
         self.memory.home[n] = place
+        for view in self.contractions.aliases.get(n, ()):
+            if place[1] == self.layouts[n]:
+                self.memory.home[view] = (place[0], self.layouts[view])
 
     def _read_elsewhere(self, n: Expr) -> bool:
         fusion, group = self.fusion, self.fusion.group_of[n]
@@ -348,7 +354,8 @@ class _Builder:
             return 0
         born = sum(_bytes(b) for b in written if b.role == "arena")
         read = {self.memory.home[n][0] for n in g.reads if n in self.memory.home}
-        return 1 if born * SMALL <= sum(_bytes(self.memory.buffers[b]) for b in read) else 2
+        small = sum(_bytes(self.memory.buffers[b]) for b in read) // SMALL
+        return 1 if born <= max(small, TINY) else 2
 
     def _late_copies(self, order: Sequence[Group]) -> list[Group]:
         """Values that are computed again, and copies of them in another layout, as late as can
