@@ -22,6 +22,7 @@ from symgrad.schedule.symbols import Symbols, live_lanes
 from symgrad.schedule.tiling import (
     ACCUMULATORS,
     FAR,
+    FEW_ROWS,
     NEAR,
     Part,
     Tiling,
@@ -34,7 +35,6 @@ from symgrad.schedule.tiling import (
 from symgrad.schedule.writer import At, Memory, Writer
 from symgrad.sizes import maximum
 
-FEW_ROWS = 3  # live rows of a last block up to which they are computed one by one
 GROUPS = (4, 3, 2, 1)  # tiles that a stream of vectors may serve at once, the best first
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
 Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
@@ -113,11 +113,17 @@ class Product:
         """J: vectors side by side."""
         blocks = self._col_blocks()
         known = blocks.constant
+        if self.tile.cols is not None and known is not None and not self.tile.across:
+            return split(known, 4 if self._both() else 2)[0][1]
         if known is None:
             return 2
         if known <= 1:
             return 1
         return 3 if known == 3 else 2
+
+    def _both(self) -> bool:
+        """Both operands are read as vectors: a wide tile then needs the fewest loads."""
+        return all(self.tile.lane in labels for labels in self.n.ins)
 
     def _col_blocks(self) -> Poly:
         t = self.tile
@@ -158,7 +164,7 @@ class Product:
             return
         blocks = self._col_blocks()
         if t.cols is not None and blocks.constant is not None:
-            for start, width, count in split(blocks.constant, 4):
+            for start, width, count in split(blocks.constant, widest):
                 yield Part(Poly.of(start), width, Poly.of(count))
             return
         wide, left = self.s.groups(blocks, widest)

@@ -26,6 +26,7 @@ from symgrad.schedule.symbols import elements
 from symgrad.schedule.writer import Writer
 from symgrad.sizes import Size, maximum
 
+FEW_ROWS = 3  # live rows of a last block up to which they are computed one by one
 FEW = 8  # outputs in lanes below which rows are summed across lanes instead
 
 
@@ -52,7 +53,7 @@ def base_axes(labels: Sequence[int], arg: Expr) -> tuple[Expr, dict[int, int]]:
     return arg, axes
 
 
-def tiling(n: Contract, layouts: Mapping[Expr, Layout]) -> Tiling:
+def tiling(n: Contract, layouts: Mapping[Expr, Layout], lanes: int) -> Tiling:
     """The choice for a product, given the layout of everything that lies in memory."""
     out_layout = layouts[n]
     axis = out_layout.lane if out_layout.lane is not None else n.ndim - 1
@@ -70,8 +71,14 @@ def tiling(n: Contract, layouts: Mapping[Expr, Layout]) -> Tiling:
     extents = n.extents
     rows = largest([k for k in n.ins[scalar] if k in n.out and k not in n.ins[vector]], extents)
     free = [k for k in n.ins[vector] if k in n.out and k not in n.ins[scalar] and k != lane]
-    cols = largest(free, extents) if len(holders) == 2 else None
+    cols = largest(free, extents) if len(holders) == 2 or _one_block(extents[lane], lanes) else None
     return Tiling(lane, scalar, vector, False, rows, cols, convert)
+
+
+def _one_block(size: Size, lanes: int) -> bool:
+    """A single block of lanes, of more than a few rows: vectors side by side are then those of
+    another axis, since one broadcast for each multiply-add is more than the caches can give."""
+    return isinstance(size, int) and FEW_ROWS < size <= lanes
 
 
 def largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
@@ -113,7 +120,10 @@ def _misplaced(
         return None
     if layout.lane is None and layout.order and layout.order[-1] == axes[lane]:
         return None
-    return arg, lane_layout(arg.ndim, axes[lane])
+    if layout.lane is None:
+        return arg, lane_layout(arg.ndim, axes[lane])
+    others = [a for a in layout.order if a not in (axes[lane], layout.lane)]
+    return arg, Layout((axes[lane], *others, layout.lane), axes[lane])
 
 
 # -- sizes of tiles --------------------------------------------------------------------------------
