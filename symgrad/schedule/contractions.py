@@ -18,6 +18,7 @@ from typing import Collection, Mapping
 from codegen.target import Target
 from symgrad.node import Contract, Expr
 from symgrad.schedule import winograd
+from symgrad.schedule.aliases import aliases
 from symgrad.schedule.convolution import Convolution, rows_tiling
 from symgrad.schedule.filters import Filters, filter_tiling
 from symgrad.schedule.groups import Fusion, Group
@@ -53,6 +54,7 @@ class Contractions:
     filters: dict[Group, winograd.Filters] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.aliases = aliases(list(self.layouts), self.layouts)
         ahead = {**self.layouts, **self.in_lanes}
         for n, found in self.windowed.items():
             plan = winograd.plan(n, found, ahead, self.tolerance)
@@ -71,6 +73,7 @@ class Contractions:
         n = group.nodes[0]
         assert isinstance(n, Contract)
         held = {a for a in self.layouts if a in fusion.named or is_leaf_in_memory(a)}
+        held.update(view for a in fusion.named for view in self.aliases.get(a, ()))
         layouts = {a: self.layouts[a] for a in held | {n}}
         found = self.windowed.get(n)
         if found is not None and found.base not in held:
