@@ -47,8 +47,9 @@ def rows_tiling(n: Contract, w: Windows, layouts: Mapping[Expr, Layout]) -> Tili
     arg, axes = base_axes(n.ins[1 - w.image], n.args[1 - w.image])
     if arg not in layouts:
         return None
-    rows = largest([k for k in n.ins[1 - w.image] if k in n.out], n.extents)
-    return Tiling(lane, 1 - w.image, w.image, False, rows, None, None)
+    # an axis of the image that only has places (the group of a grouped one) runs over those
+    rows = [k for k in n.ins[1 - w.image] if k in n.out and k not in w.places]
+    return Tiling(lane, 1 - w.image, w.image, False, largest(rows, n.extents), None, None)
 
 
 @dataclass
