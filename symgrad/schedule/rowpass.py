@@ -89,8 +89,8 @@ class _RowPass:
         return found
 
     def _choose_outer(self) -> None:
-        """Axes that all values run along go outside: all of them where something is kept for later
-        loops, else as many as several threads need."""
+        """Axes that all values run along go outside, from the outermost in memory on: all of them
+        where something is kept for later loops, else as many as several threads need."""
         fusion, first = self.nest.fusion, self.passed[0]
         most = self.w.symbols.most(self.blocks)
         stages = self._levels()
@@ -99,13 +99,18 @@ class _RowPass:
             return
         order = loop_order(first, fusion.layouts[ordering_operand(first)].order)
         labels = outer_axes(fusion, self.passed, self._row_axis)
-        for label in sorted(labels, key=lambda label: order.index(space_axis(first, label[first]))):
-            axes = {n: space_axis(n, axis) for n, axis in label.items()}
-            size: Size = space_of(first)[axes[first]]  # type: ignore[assignment]
-            if maximum(size) < 2 or any(axis in self._cuts(n) for n, axis in axes.items()):
+        along = {space_axis(first, label[first]): label for label in labels}
+        for axis in order:
+            if axis == self._row_axis(first):
                 continue
-            for n, axis in axes.items():
-                self.fixed[n][axis] = len(self.outer)
+            size: Size = space_of(first)[axis]  # type: ignore[assignment]
+            label = along.get(axis)
+            if maximum(size) < 2:
+                continue
+            if label is None or (kept and any(x in self._cuts(n) for n, x in label.items())):
+                return
+            for n, x in label.items():
+                self.fixed[n][space_axis(n, x)] = len(self.outer)
             self.outer.append(size)
             most *= maximum(size)
             if most >= ENOUGH and not kept:
