@@ -6,7 +6,7 @@ before it, and its kernels, by the first of these that fits:
     winograd    3 x 3 windows, stride 1, enough channels         (winograd)
     rows        windows of an image with rows in lanes           (convolution)
     pixels      the same with channels in lanes                  (pixels)
-    filters     the weight gradient of such windows              (filters)
+    filters     the weight gradient of such windows              (filters, pixel_filters)
     tiles       any other product by register tiles              (products, tiling)
 """
 
@@ -24,6 +24,7 @@ from symgrad.schedule.filters import Filters, filter_tiling
 from symgrad.schedule.groups import Fusion, Group
 from symgrad.schedule.kept import is_leaf_in_memory, is_view
 from symgrad.schedule.layout import Layout
+from symgrad.schedule.pixel_filters import PixelFilters, pixel_filter_tiling
 from symgrad.schedule.pixels import Pixels, pixel_tiling
 from symgrad.schedule.products import Product
 from symgrad.schedule.tiling import Tiling, tiling
@@ -89,6 +90,7 @@ class Contractions:
                 rows_tiling(n, found, self.layouts)
                 or pixel_tiling(n, found, self.layouts)
                 or filter_tiling(n, found, self.layouts)
+                or pixel_filter_tiling(n, found, self.layouts)
             )
         if choice is None:
             lanes = self.memory.symbols.lanes
@@ -134,6 +136,9 @@ class Contractions:
             return [Convolution(*given, found).write()]
         if found is not None and pixel_tiling(n, found, self.layouts) == choice:
             return [Pixels(*given, found).write()]
+        if found is not None and pixel_filter_tiling(n, found, self.layouts) == choice:
+            sums = PixelFilters(*given, found)
+            return [w for w in (sums.write(), sums.combine()) if w is not None]
         if found is not None and filter_tiling(n, found, self.layouts) == choice:
             filters = Filters(*given, found)
             return [w for w in (filters.write(), filters.combine()) if w is not None]

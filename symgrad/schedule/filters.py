@@ -105,10 +105,10 @@ class Filters(Product):
         super().__post_init__()
         t, n = self.tile, self.n
         layout = self.layouts[self.windows.base]
-        assert layout.lane is not None
-        rows = self.windows.forms[layout.lane].label
-        assert rows is not None
-        self.rows = rows
+        self.rows = None if layout.lane is None else self.windows.forms[layout.lane].label
+        taps = self.windows.taps  # where no rows are, samples are summed outside of all else
+        self.samples = [k for k in n.summed if k not in taps] if self.rows is None else []
+        self.live: Poly | None = None  # outputs in lanes, where some are idle
         self.outputs = t.cols if t.across else t.lane
         self.size_out = maximum(self.extents[self.outputs])
         self.channels = maximum(self.extents[t.rows]) if t.rows is not None else 1
@@ -138,9 +138,9 @@ class Filters(Product):
         bytes_out = self.elements * ITEMSIZE[self.n.dtype]
         if bytes_out * 2 > SMALL or outer.tap is None or len(self.windows.axes) == 1:
             return max(1, outer.taps)
-        line = self.lanes * ITEMSIZE[self.n.dtype] * self._padded_outputs()
+        line = self._beside() * ITEMSIZE[self.n.dtype] * self._padded_outputs()
         line *= max((a.taps for a in self.windows.axes[1:]), default=1)
-        image = self.lanes * ITEMSIZE[self.n.dtype] * abs(outer.dilation) * self.channels
+        image = self._beside() * ITEMSIZE[self.n.dtype] * abs(outer.dilation) * self.channels
         image *= max((a.size for a in self.windows.axes[1:]), default=1)
         lines = max(1, BAND // (line + image))
         most = min(MOST_BANDS, SMALL // max(bytes_out, 1))
@@ -151,14 +151,22 @@ class Filters(Product):
     def _padded_outputs(self) -> int:
         return self.size_out if self.tile.across else -(-self.size_out // self.lanes) * self.lanes
 
+    def _beside(self) -> int:
+        """Samples of a band."""
+        return self.lanes
+
     # -- the kernel -----------------------------------------------------------------------------
-    def write(self) -> Writer:
-        w = self.w
+    def _place_parts(self) -> None:
         if self.direct:
             self.parts, _ = self.stored[self.n]
         else:
             size = self.bands * self.elements
             self.parts = self.memory.fresh_buffer("parts", self.n.dtype, size)
+
+    def write(self) -> Writer:
+        w = self.w
+        assert self.rows is not None
+        self._place_parts()
         w.independent = self.bands > 1  # the sum over the blocks of one band stays in order
         with w.loop("band", self.bands) as band:
             self._clear(band)
@@ -337,7 +345,7 @@ class _Tile:
             self._sum(acc, None)
             self._flush(acc, None)
             return
-        with w.vector(None) as lane:
+        with w.vector(f.live) as lane:
             w.body.append(declare)
             self._sum(acc, lane)
             self._flush(acc, lane)
@@ -348,6 +356,7 @@ class _Tile:
         w, where = self.of.w, dict(self.where)
         slide, phase = self.last
         with ExitStack() as stack:
+            where |= {k: self.of._whole(stack, k) for k in self.of.samples}
             for outer, its, q, first, count in self.spans:
                 m = first + stack.enter_context(w.loop("x", count))
                 where |= self._place(outer, its, q, m)
@@ -388,6 +397,9 @@ class _Tile:
     ) -> None:
         """The rows n of a block: a loop, or lanes that are added when the accumulators are read."""
         f, w = self.of, self.of.w
+        if f.rows is None:
+            self._multiply(acc, where, y, taps, lane)
+            return
         size = f.extents[f.rows]
         live = live_lanes(w.symbols, size, self.block)
         first = self.block * f.lanes
@@ -431,7 +443,7 @@ class _Tile:
         """Adds the accumulators to the partial result of the band."""
         f, w = self.of, self.of.w
         slide, phase = self.last
-        name = w.touch(f.parts, "rw")
+        name = w.touch(f.parts, "w" if f.rows is None else "rw")
         with self._several(range(self.taps.count)) as i, f._unrolled("c", self.many) as c:
             with f._unrolled("j", self.width) as j:
                 at = dict(self.where)
@@ -443,7 +455,8 @@ class _Tile:
                 index = tuple(at[k] for k in f.n.out)
                 offset, full = w.address(f.layout, f.n.shape, index)
                 offset = offset + self.band * f.elements
-                old: Value = Load(name, offset, f.n.dtype, None, full)
-                new = Get(acc, f.n.dtype, (i * self.many + c, j))
-                total = Op("add", (old, new), f.n.dtype)
+                total: Value = Get(acc, f.n.dtype, (i * self.many + c, j))
+                if f.rows is not None:  # else all is summed
+                    old = Load(name, offset, f.n.dtype, None, full)
+                    total = Op("add", (old, total), f.n.dtype)
                 w.body.append(Store(name, offset, total, None, full))

@@ -145,14 +145,15 @@ def layouts(
         if p in parent and lane_axes[new] is None and new.shape == p.shape and p.shape:
             parent[root(p)] = root(new)
     wanted: dict[Expr, Layout] = dict(_panels(nodes, lane_axes, products))
-    images = [n for n in plain if n in in_lanes]
+    images: dict[Expr, Layout] = {n: in_lanes[n] for n in plain if n in in_lanes}
+    images |= _gradients(lane_axes, products)
     for p, layout in fixed.items():
         wanted[p] = layout
     chosen: dict[Expr, Layout] = {}
     for n in sorted(wanted, key=lambda n: n not in fixed):
         chosen.setdefault(root(n), wanted[n])
-    for n in images:
-        chosen.setdefault(root(n), in_lanes[n])
+    for n, layout in images.items():
+        chosen.setdefault(root(n), layout)
     result: dict[Expr, Layout] = {}
     for n in nodes:
         axis = lane_axes[n]
@@ -165,6 +166,20 @@ def layouts(
         else:
             result[n] = chosen.get(root(n), row_major(n.ndim))
     return result
+
+
+def _gradients(
+    lane_axes: Mapping[Expr, int | None], products: Mapping[Contract, Windows]
+) -> dict[Expr, Layout]:
+    """Weight gradients where no rows are: in panels over their outputs, as they are computed."""
+    found: dict[Expr, Layout] = {}
+    for n, w in products.items():
+        outputs = w.outputs(n) if w.over_samples else None
+        if outputs is not None and lane_axes[w.base] is None and lane_axes[n] is None:
+            axis = n.out.index(outputs)
+            order = sorted(range(n.ndim), key=lambda a: (a != axis, n.out[a] not in w.places))
+            found[n] = Layout(tuple(order), axis)
+    return found
 
 
 def _panels(

@@ -23,7 +23,7 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 from codegen.loops import Poly
 from symgrad.node import Contract, Expr, Reindex, Reshape
-from symgrad.sizes import Size
+from symgrad.sizes import Size, maximum
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,11 @@ class Windows:
     def over_samples(self) -> bool:
         """True for a weight gradient: samples are summed."""
         return any(self.forms[a].label in self.other for a in self.samples)
+
+    def outputs(self, n: Contract) -> int | None:
+        """The label of the result's channels: of the other operand, neither a place nor sliding."""
+        free = [k for k in n.out if k in self.other and k not in self.places]
+        return max(free, key=lambda k: maximum(n.extents[k]), default=None)
 
     @property
     def dense(self) -> bool:
