@@ -166,6 +166,7 @@ def function(
     target: str | None = None,
     check: str | None = None,
     max_bytes: int | None = None,
+    tolerance: float = 0.0,
 ) -> Function:
     """Compile expressions into a function of their inputs.
 
@@ -179,8 +180,10 @@ def function(
     check     "finite" raises NonFiniteError at the first term that is NaN or infinite
     max_bytes the most working memory of a call, besides parameters, inputs and outputs: cheap
               values are computed again instead of being kept; BudgetError where that is not enough
+    tolerance the relative error that results may have beyond plain summation's: from about 6e-5 on
+              (float32) convolutions may use Winograd's F(4x4), faster at five times the error
     """
-    chosen = options(target, threads, check, max_bytes)
+    chosen = options(target, threads, check, max_bytes, tolerance)
     store = _store(state, seed)
     graph, form = gather(inputs, outputs, updates, store)
     return Function(Request(numbered(graph)), form, store, chosen)
@@ -198,6 +201,7 @@ def train_step(
     target: str | None = None,
     check: str | None = None,
     max_bytes: int | None = None,
+    tolerance: float = 0.0,
 ) -> TrainStep:
     """Compile one training step: the loss, its gradients, the optimizer's update.
 
@@ -205,7 +209,7 @@ def train_step(
     parameters). Inputs come in the order in which they were created. A call gives the loss as a
     float, with `outputs` a dict whose "loss" comes first. The other arguments are `function`'s.
     """
-    chosen = options(target, threads, check, max_bytes)
+    chosen = options(target, threads, check, max_bytes, tolerance)
     store = _store(state, seed)
     request = training(loss, optimizer, outputs, parameters, store)
     found = tuple(request.graph.outputs)

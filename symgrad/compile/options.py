@@ -7,6 +7,7 @@ In: keyword arguments of `sg.function` and `sg.train_step`, and the environment.
     threads     how many may work on a call; None: what SYMGRAD_THREADS says, else one
     check       "finite": an error names the first term that is NaN or infinite
     max_bytes   the most working memory of a call: cheap values are computed again to keep it
+    tolerance   the relative error that results may have: some kernels are faster but less exact
     SYMGRAD_CHECK=1     every call is computed after each stage, and the values compared
     SYMGRAD_DEBUG=1..5  prints while compiling: 1 stage sizes, 2 graphs, 3 loops, 4 LLVM,
                         5 every rewrite
@@ -29,19 +30,27 @@ class Options:
     threads: int = 1
     check: str | None = None
     max_bytes: int | None = None
+    tolerance: float = 0.0
 
     @property
     def interpreted(self) -> bool:
         return self.target == "interpret"
 
 
-def options(target: Any, threads: Any, check: Any, max_bytes: Any = None) -> Options:
+def options(
+    target: Any, threads: Any, check: Any, max_bytes: Any = None, tolerance: Any = 0.0
+) -> Options:
     """Checked options."""
     if target is not None and target not in TARGETS:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     if check not in (None, "finite"):
         raise InputError(f'check must be None or "finite", got {check!r}')
-    return Options(target or "native", _threads(threads), check, _bytes(max_bytes))
+    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    if not number or not 0 <= tolerance < 1:
+        raise InputError(f"tolerance must be a number in 0..1, got {tolerance!r}")
+    return Options(
+        target or "native", _threads(threads), check, _bytes(max_bytes), float(tolerance)
+    )
 
 
 def _bytes(given: Any) -> int | None:

@@ -156,6 +156,7 @@ class Pipeline:
             fixed=self.fixed,
             lanes=self.lanes,
             max_bytes=self.options.max_bytes,
+            tolerance=self.options.tolerance,
         )
         program = replace(made.program, threads=self.options.threads)  # which changes no kernel
         return replace(made, program=program)

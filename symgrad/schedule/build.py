@@ -81,13 +81,14 @@ def schedule(
     fixed: Mapping[Parameter, Layout] | None = None,
     lanes: int | None = None,
     max_bytes: int | None = None,
+    tolerance: float = 0.0,
 ) -> Schedule:
     """Plans every kernel of one call. Parameters in `inputs` are read from their input buffer. The
-    arena is at most `max_bytes` large."""
+    arena is at most `max_bytes` large; kernels may be less exact by a relative `tolerance`."""
 
     def arrange(roots: list[Expr], again: frozenset[Expr]) -> _Builder:
         new = dict(zip(outputs, roots)), dict(zip(updates, roots[len(outputs) :]))
-        return _Builder(inputs, *new, target, fixed or {}, lanes, again).arrange()
+        return _Builder(inputs, *new, target, fixed or {}, lanes, again, tolerance).arrange()
 
     roots = primitive([*outputs.values(), *updates.values()])
     fitted, made = within(arrange, roots, max_bytes, target.l2)
@@ -108,6 +109,7 @@ class _Builder:
         fixed: Mapping[Parameter, Layout],
         lanes: int | None,
         again: frozenset[Expr],
+        tolerance: float,
     ) -> None:
         self.outputs, self.updates, self.again = outputs, updates, again
         self.inputs, self.target = list(inputs), target
@@ -129,7 +131,14 @@ class _Builder:
             everything, self.lane_axes, self.updates, held, self.in_lanes, self.windowed
         )
         self.contractions = Contractions(
-            self.windowed, self.lane_axes, self.layouts, self.in_lanes, self.memory, target, pinned
+            self.windowed,
+            self.lane_axes,
+            self.layouts,
+            self.in_lanes,
+            self.memory,
+            target,
+            pinned,
+            tolerance,
         )
         self.fusion = Fusion(
             self.nodes, roots, self.lane_axes, self.layouts, self.contractions.alone, again, pinned
