@@ -1,10 +1,10 @@
 """What this machine can do at most: arithmetic and memory bandwidth, measured in a blink.
 
-In: a `Target` and a float dtype. Out: `Peaks`, the floor that times of kernels are compared with.
-The kernels that measure it are written in the loop grammar like all others, and timed by
-`codegen.profile`. One thread, measured once a process.
+In: a `Target`, a float dtype, a number of threads. Out: `Peaks`, the floor that times of kernels
+are compared with. The kernels that measure it are written in the loop grammar like all others, and
+timed by `codegen.profile`, once a process.
 
->>> peaks = measure(Target.host(), "float32")
+>>> peaks = measure(Target.host(), "float32", threads=1)
 >>> peaks.flops, peaks.bandwidth(100_000), peaks.bandwidth(1 << 30)
 (1.17e11, 1.9e11, 3.1e10)
 """
@@ -41,7 +41,8 @@ from codegen.profile import Timed
 from codegen.target import Target
 
 CHAINS = 12  # independent additions: enough to fill the latency of two units
-TERMS = 4096
+TERMS = 1024
+PARTS = 64  # of every kernel, for threads to share
 MEMORY = 1 << 26  # bytes that no cache holds
 
 
@@ -64,90 +65,98 @@ class Peaks:
 
 
 @functools.cache
-def measure(target: Target, dtype: str = "float32") -> Peaks:
-    """The peaks of one thread, as the best of several runs."""
-    one = Call("multiply_add", ("one",))
-    arithmetic = _fastest(target, dtype, (_multiply_add(dtype),), (one,), 1)
-    operations = 2 * CHAINS * _lanes(target, dtype) * TERMS
-    shared = _shared_cache()
-    levels = [(target.l2, _bandwidth(target, dtype, target.l2 // 2))]
-    if shared > 2 * target.l2:
-        levels.append((shared, _bandwidth(target, dtype, shared // 4)))
-    levels.append((MEMORY, _bandwidth(target, dtype, max(MEMORY, 2 * shared))))
-    return Peaks(operations / arithmetic["multiply_add"], tuple(levels))
+def measure(target: Target, dtype: str = "float32", threads: int = 1) -> Peaks:
+    """The peaks of so many threads, as the best of several runs."""
+    machine = _Machine(target, dtype, threads)
+    shared, own = _shared_cache(), threads * target.l2
+    levels = [(own, machine.bandwidth(own // 2))]
+    if shared > 2 * own:
+        levels.append((shared, machine.bandwidth(shared // 4)))
+    levels.append((MEMORY, machine.bandwidth(max(MEMORY, 2 * shared))))
+    return Peaks(machine.arithmetic(), tuple(levels))
 
 
-def _lanes(target: Target, dtype: str) -> int:
-    return max(1, target.vector_bits // 8 // ITEMSIZE[dtype])
+class _Machine:
+    def __init__(self, target: Target, dtype: str, threads: int) -> None:
+        self.target, self.dtype, self.threads = target, dtype, threads
+        self.lanes = max(1, target.vector_bits // 8 // ITEMSIZE[dtype])
 
+    def arithmetic(self) -> float:
+        """Operations a second."""
+        kernel = self._multiply_add()
+        best = self._fastest((kernel,), (Call(kernel.name, ("rest",)),), 1)
+        return 2 * PARTS * CHAINS * self.lanes * TERMS / best[kernel.name]
 
-def _bandwidth(target: Target, dtype: str, size: int) -> float:
-    """Bytes a second of the better of two ways to go over `size` bytes."""
-    lanes = _lanes(target, dtype)
-    vectors = size // ITEMSIZE[dtype] // lanes // 8
-    whole = vectors * 8 * lanes * ITEMSIZE[dtype]
-    kernels = (_update(dtype, lanes, vectors), _most(dtype, lanes, vectors))
-    calls = tuple(Call(k.name, ("x", "one")) for k in kernels for _ in range(3))
-    best = _fastest(target, dtype, kernels, calls, size // ITEMSIZE[dtype])
-    return max(2 * whole / best["update"], whole / best["most"])
+    def bandwidth(self, size: int) -> float:
+        """Bytes a second of the better of two ways to go over `size` bytes."""
+        turn = PARTS * 8 * self.lanes * ITEMSIZE[self.dtype]
+        turns = max(size // turn, 1)
+        kernels = (self._update(turns), self._most(turns))
+        calls = tuple(Call(k.name, ("x", "rest")) for k in kernels for _ in range(3))
+        best = self._fastest(kernels, calls, turns * turn // ITEMSIZE[self.dtype])
+        return max(2 * turns * turn / best["update"], turns * turn / best["most"])
 
+    def _fastest(
+        self, kernels: tuple[Kernel, ...], calls: tuple[Call, ...], count: int
+    ) -> dict[str, float]:
+        """The least seconds that a call of each kernel took."""
+        rest = Buffer("rest", self.dtype, (PARTS + 1) * self.lanes, "state")
+        buffers = (rest, Buffer("x", self.dtype, count, "state"))
+        program = Program(self.lanes, {}, buffers, kernels, calls, threads=self.threads)
+        states = {b.name: aligned(b.size * ITEMSIZE[b.dtype]).view(b.dtype) for b in buffers}
+        for array in states.values():
+            array[:] = 1
+        times = Timed(program, self.target, Signature(()), states).run([], seconds=0.03)
+        best: dict[str, float] = {}
+        for call, seconds in zip(calls, np.min(times, axis=0)):
+            best[call.kernel] = min(best.get(call.kernel, np.inf), float(seconds))
+        return best
 
-def _fastest(
-    target: Target, dtype: str, kernels: tuple[Kernel, ...], calls: tuple[Call, ...], count: int
-) -> dict[str, float]:
-    """The least seconds that a call of each kernel took."""
-    buffers = (Buffer("one", dtype, 64, "state"), Buffer("x", dtype, count, "state"))
-    program = Program(_lanes(target, dtype), {}, buffers, kernels, calls)
-    states = {b.name: aligned(b.size * ITEMSIZE[dtype]).view(dtype) for b in buffers}
-    for array in states.values():
-        array[:] = 1
-    times = Timed(program, target, Signature(()), states).run([], seconds=0.03)
-    best: dict[str, float] = {}
-    for call, seconds in zip(calls, np.min(times, axis=0)):
-        best[call.kernel] = min(best.get(call.kernel, np.inf), float(seconds))
-    return best
+    # -- kernels in `PARTS` parts; what they find goes behind the first vector of `rest` --------
+    def _kernel(self, name: str, params: tuple[Param, ...], body: tuple[Stmt, ...]) -> Kernel:
+        loop = For("t", Poly.of(PARTS), (Lanes("l", None, body),))
+        return Kernel(name, params, (loop,), split=("t",))
 
+    def _multiply_add(self) -> Kernel:
+        """acc = acc + acc * x, in independent chains."""
+        dtype = self.dtype
+        factor = Load("rest", Poly.of(0), dtype)
+        grow = Op("mul", (Get("acc", dtype, ("i",)), factor), dtype)
+        chains = For("i", Poly.of(CHAINS), (Accumulate("acc", ("i",), "add", grow),), CHAINS)
+        start = Declare("acc", dtype, Const(0.0, dtype), (CHAINS,))
+        body = (start, For("k", Poly.of(TERMS), (chains,)), *self._largest(CHAINS))
+        return self._kernel("multiply_add", (Param("rest", dtype, "rw"),), body)
 
-def _multiply_add(dtype: str) -> Kernel:
-    """acc = acc + acc * x, in independent chains."""
-    one = (Param("p", dtype, "rw"),)
-    factor = Load("p", Poly.of(32), dtype)
-    grow = Op("mul", (Get("acc", dtype, ("i",)), factor), dtype)
-    chains = For("i", Poly.of(CHAINS), (Accumulate("acc", ("i",), "add", grow),), CHAINS)
-    last = Accumulate("sum", (), "add", Get("acc", dtype, ("i",)))
-    body: tuple[Stmt, ...] = (
-        Declare("acc", dtype, Const(0.0, dtype), (CHAINS,)),
-        For("k", Poly.of(TERMS), (chains,)),
-        Declare("sum", dtype, Const(0.0, dtype)),
-        For("i", Poly.of(CHAINS), (last,), CHAINS),
-        Store("p", Poly.of("l"), Get("sum", dtype), full=True),
-    )
-    return Kernel("multiply_add", one, (Lanes("l", None, body),))
+    def _update(self, turns: int) -> Kernel:
+        """x = x * 1, eight vectors a turn: every byte is read and written."""
+        dtype, where = self.dtype, self._place(turns)
+        value = Op("mul", (Load("x", where, dtype), Load("rest", Poly.of(0), dtype)), dtype)
+        store = Store("x", where, value, full=True)
+        body = (For("b", Poly.of(turns), (For("i", Poly.of(8), (store,), 8),)),)
+        return self._kernel("update", (Param("x", dtype, "rw"), Param("rest", dtype)), body)
 
+    def _most(self, turns: int) -> Kernel:
+        """The largest of x, in eight vectors: every byte is read."""
+        dtype = self.dtype
+        more = Accumulate("acc", ("i",), "maximum", Load("x", self._place(turns), dtype))
+        start = Declare("acc", dtype, Const(0.0, dtype), (8,))
+        loop = For("b", Poly.of(turns), (For("i", Poly.of(8), (more,), 8),))
+        params = (Param("x", dtype), Param("rest", dtype, "w"))
+        return self._kernel("most", params, (start, loop, *self._largest(8)))
 
-def _update(dtype: str, lanes: int, vectors: int) -> Kernel:
-    """x = x * p, eight vectors a turn: every byte is read and written."""
-    where = Poly.of("b") * (8 * lanes) + Poly.of("i") * lanes + "l"
-    value = Op("mul", (Load("x", where, dtype), Load("p", Poly.of(32), dtype)), dtype)
-    store = Lanes("l", None, (Store("x", where, value, full=True),))
-    turn = For("b", Poly.of(vectors), (For("i", Poly.of(8), (store,), 8),))
-    return Kernel("update", (Param("x", dtype, "rw"), Param("p", dtype)), (turn,))
+    def _place(self, turns: int) -> Poly:
+        block = Poly.of("t") * turns + "b"
+        return block * (8 * self.lanes) + Poly.of("i") * self.lanes + "l"
 
-
-def _most(dtype: str, lanes: int, vectors: int) -> Kernel:
-    """The largest of x, in eight vectors: every byte is read."""
-    where = Poly.of("b") * (8 * lanes) + Poly.of("i") * lanes + "l"
-    add = Accumulate("acc", ("i",), "maximum", Load("x", where, dtype))
-    last = Accumulate("top", (), "maximum", Get("acc", dtype, ("i",)))
-    body: tuple[Stmt, ...] = (
-        Declare("acc", dtype, Const(0.0, dtype), (8,)),
-        For("b", Poly.of(vectors), (For("i", Poly.of(8), (add,), 8),)),
-        Declare("top", dtype, Const(0.0, dtype)),
-        For("i", Poly.of(8), (last,), 8),
-        Store("p", Poly.of("l"), Get("top", dtype), full=True),
-    )
-    params = (Param("x", dtype), Param("p", dtype, "w"))
-    return Kernel("most", params, (Lanes("l", None, body),))
+    def _largest(self, count: int) -> tuple[Stmt, ...]:
+        """Stores the largest of the accumulators, so that they are needed."""
+        dtype = self.dtype
+        last = Accumulate("top", (), "maximum", Get("acc", dtype, ("i",)))
+        return (
+            Declare("top", dtype, Const(0.0, dtype)),
+            For("i", Poly.of(count), (last,), count),
+            Store("rest", Poly.of("t") * self.lanes + self.lanes + "l", Get("top", dtype)),
+        )
 
 
 def _shared_cache() -> int:

@@ -100,5 +100,7 @@ def test_peaks_are_plausible() -> None:
     single, double = (measure(Target.host(), dtype) for dtype in ("float32", "float64"))
     assert single.flops > 1.2 * double.flops > 1e8
     assert single.bandwidth(1 << 12) > single.bandwidth(1 << 30) > 1e8
+    both = measure(Target.host(), "float32", 2)
+    assert both.flops > 0.5 * single.flops and len(both.levels) >= 2
     assert single.floor(single.flops, 0) == pytest.approx(1)
     assert single.floor(0, 1 << 30) == pytest.approx((1 << 30) / single.levels[-1][1])

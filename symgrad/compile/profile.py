@@ -65,21 +65,23 @@ def _rate(amount: int, seconds: float) -> float:
 @dataclass(frozen=True)
 class Profile:
     """Rows from the slowest kernel to the fastest; the middle of `runs` calls at `sizes`. `peak` is
-    the machine's arithmetic in GFLOP/s, `memory` its bandwidth in GB/s, of one thread."""
+    the machine's arithmetic in GFLOP/s, `memory` its bandwidth in GB/s, of all `threads`."""
 
     rows: tuple[Row, ...]
     seconds: float
     sizes: Mapping[str, int]
     runs: int
+    threads: int
     peak: float
     memory: float
 
     def __str__(self) -> str:
+        workers = "one thread" if self.threads == 1 else f"{self.threads} threads"
         sizes = "".join(f", {name} {size}" for name, size in self.sizes.items())
         head = (
             f"{_time(self.seconds)} in {sum(r.calls for r in self.rows)} kernel calls{sizes}; "
             f"middle of {self.runs} runs\n"
-            f"machine, one thread: {self.peak:.0f} GFLOP/s, {self.memory:.0f} GB/s from memory"
+            f"machine, {workers}: {self.peak:.0f} GFLOP/s, {self.memory:.0f} GB/s from memory"
         )
         titles = ("time", "share", "calls", "GFLOP/s", "GB/s", "of floor", "kernel")
         cells = [titles] + [
@@ -141,13 +143,14 @@ def profile(
     timed = Timed(program, pipeline.target, takes, states)
     times = timed.run(arrays, seconds)
     wide = any(b.dtype == "float64" for b in program.buffers)
-    peaks = measure(pipeline.target, "float64" if wide else "float32")
+    peaks = measure(pipeline.target, "float64" if wide else "float32", program.threads)
     rows = _rows(program, _middle(times), program_counts(program, sizes), peaks)
     return Profile(
         tuple(sorted(rows, key=lambda row: -row.seconds)),
         float(_middle(times.sum(axis=1))),
         sizes,
         len(times),
+        program.threads,
         peaks.flops / 1e9,
         peaks.levels[-1][1] / 1e9,
     )
