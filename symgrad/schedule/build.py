@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field, replace
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
 from codegen.target import Target
 from symgrad import dtypes
-from symgrad.node import Expr, Input, Parameter, Random, toposort
+from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
 from symgrad.schedule import kept
 from symgrad.schedule.budget import within
 from symgrad.schedule.contractions import Contractions
@@ -26,21 +26,21 @@ from symgrad.schedule.nests import (
     Nest,
     write_cumulate,
     write_plain,
-    write_reduce,
     write_scalar,
     write_scatter,
 )
-from symgrad.schedule.orders import lane_layouts, unfolded, window_products
+from symgrad.schedule.orders import lane_layouts, pointwise_products, unfolded, window_products
 from symgrad.schedule.primitive import primitive
 from symgrad.schedule.random import RNG
+from symgrad.schedule.reductions import write_reduce
 from symgrad.schedule.rowpass import write_rows
 from symgrad.schedule.rows import layouts, row_axes, row_size
 from symgrad.schedule.symbols import Symbols, elements
 from symgrad.schedule.writer import Memory, Writer
-from symgrad.sizes import show
+from symgrad.sizes import Dim, show
 
 Place = tuple[str, Layout]
-NESTS = {
+NESTS: dict[str, Callable[[Nest, Group], Writer | list[Writer]]] = {
     "rows": write_rows,
     "reduce": write_reduce,
     "plain": write_plain,
@@ -80,18 +80,20 @@ def schedule(
     target: Target,
     fixed: Mapping[Parameter, Layout] | None = None,
     lanes: int | None = None,
+    threads: int = 1,
     max_bytes: int | None = None,
     tolerance: float = 0.0,
 ) -> Schedule:
     """Plans every kernel of one call. Parameters in `inputs` are read from their input buffer. The
-    arena is at most `max_bytes` large; kernels may be less exact by a relative `tolerance`."""
+    arena is at most `max_bytes` large; kernels may be less exact by a relative `tolerance`.
+    `threads` changes no kernel, but some memory is needed once for each."""
 
     def arrange(roots: list[Expr], again: frozenset[Expr]) -> _Builder:
         new = dict(zip(outputs, roots)), dict(zip(updates, roots[len(outputs) :]))
         return _Builder(inputs, *new, target, fixed or {}, lanes, again, tolerance).arrange()
 
     roots = primitive([*outputs.values(), *updates.values()])
-    fitted, made = within(arrange, roots, max_bytes, target.l2)
+    fitted, made = within(arrange, roots, max_bytes, target.l2, threads)
     return replace(made, recomputed=tuple(map(_short, fitted.recomputed)), before=fitted.before)
 
 
@@ -117,13 +119,21 @@ class _Builder:
         self.nodes = toposort([*roots, *updates])
         wide = any(n.dtype == "float64" for n in self.nodes)
         self.lanes = lanes or max(1, target.lanes // 2 if wide else target.lanes)
-        self.memory = Memory(Symbols(self.lanes))
         given = {p for p in inputs if isinstance(p, Parameter)}
         reached = set(self.nodes)
         everything = [*self.nodes, *(i for i in self.inputs if i not in reached)]
+        names = {size.name for n in everything for size in n.shape if isinstance(size, Dim)}
+        self.memory = Memory(Symbols(self.lanes, names))
         pinned = unfolded(everything)
-        self.windowed = window_products(everything, lambda n: not kept.is_view(n) or n in pinned)
-        self.rows = row_size(everything, self.windowed, self.lanes)
+
+        def in_memory(n: Expr) -> bool:
+            return not kept.is_view(n) or n in pinned
+
+        self.windowed = window_products(everything, in_memory)
+        points = pointwise_products(everything, in_memory)
+        self.rows = row_size(everything, {**points, **self.windowed}, self.lanes)
+        if self.rows is None:
+            self.windowed = {**points, **self.windowed}
         self.lane_axes = row_axes(everything, self.rows)
         held = {**fixed, **{p: row_major(p.ndim) for p in given}}
         self.in_lanes = lane_layouts(everything, self.lane_axes, self.windowed)
@@ -406,10 +416,11 @@ class _Builder:
             found += [self.copies[node, g.target]] if g.target is not None else []
             found += [place[0] for other, _, place in self.final if other is g]
             found += [self.waiting[g][1][0]] if g in self.waiting else []
-        choice = self.contractions.tilings.get(g.nodes[0]) if g.nodes else None
-        if choice is not None and choice.convert is not None:
-            found.append(self.copies[choice.convert])
-            others = [a for a in g.nodes[0].args if a is not choice.convert[0]]
+        first = g.nodes[0] if g.nodes else None
+        copied = self.contractions.copied(first) if isinstance(first, Contract) else None
+        if first is not None and copied is not None:
+            found.append(self.copies[copied])
+            others = [a for a in first.args if a is not copied[0]]
             reads = {need for a in others for need in self._sources(a)}
             reads.update(need for m in g.nodes[1:] for need in self.fusion.needs(m))
         found += [self._home(n) for n in reads if n in self.memory.home]
@@ -474,7 +485,8 @@ class _Builder:
         if group.kind == "winograd":
             return [self.contractions.write_weights(group)]
         nest = Nest(self.fusion, self.memory, self.lane_axes, self.stored)
-        return [NESTS[group.kind](nest, group)]
+        made = NESTS[group.kind](nest, group)
+        return made if isinstance(made, list) else [made]
 
     def _advance_rng(self, calls: list[Call]) -> str | None:
         """Numbers of the next call differ: its step is one more."""

@@ -10,6 +10,7 @@ In: sizes of shapes (ints and `Dim`s). Out: `Poly`s over names that the program 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from codegen.loops import Derived, Poly
 from symgrad.errors import GraphError
@@ -17,10 +18,11 @@ from symgrad.sizes import Dim, Shape, Size, maximum
 
 
 class Symbols:
-    """The run-time sizes of one program."""
+    """The run-time sizes of one program; loops take none of the users' `names`."""
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, names: Iterable[str] = ()) -> None:
         self.lanes = lanes
+        self.names = frozenset(names)
         self.sizes: dict[str, int | Derived] = {}
         self.largest: dict[str, int] = {}  # of every name, derived ones too
 

@@ -129,7 +129,8 @@ class Writer:
     # -- structure ------------------------------------------------------------------------------
     def fresh(self, stem: str) -> str:
         self._count += 1
-        return f"{stem}{self._count}"
+        name = f"{stem}{self._count}"
+        return self.fresh(stem) if name in self.symbols.names else name
 
     @contextmanager
     def loop(self, stem: str, extent: Poly | int, unroll: int = 1) -> Iterator[Poly]:
@@ -150,6 +151,8 @@ class Writer:
     @contextmanager
     def vector(self, live: Poly | None, var: str = "l") -> Iterator[Poly]:
         """All lanes at once."""
+        if var in self.symbols.names:
+            var = self.fresh(var)
         self.bounds[var] = self.lanes
         outer, self.body, self.lane = self.body, [], var
         self._memo.append({})
