@@ -77,7 +77,7 @@ def is_product(n: Expr) -> bool:
         bool(a & out - b)
         and bool(b & out - a)
         and (a | b) >= out
-        and a & b - out == ((a | b) - out)
+        and all(k in a & b or n.extents[k] == 1 for k in (a | b) - out)
     )
 
 

@@ -17,7 +17,7 @@ from typing import Callable, Mapping, Sequence
 from symgrad.node import Contract, Expr, Map, Reduce, Reindex, Reshape
 from symgrad.schedule.kept import is_product
 from symgrad.schedule.layout import Layout, lane_layout
-from symgrad.schedule.windows import Windows, windows
+from symgrad.schedule.windows import Windows, pointwise, windows
 from symgrad.sizes import Shape, Size
 
 Order = tuple[int, ...]
@@ -62,6 +62,20 @@ def window_products(
         if is_product(n):
             assert isinstance(n, Contract)
             w = windows(n, in_memory)
+            if w is not None:
+                found[n] = w
+    return found
+
+
+def pointwise_products(
+    nodes: Sequence[Expr], in_memory: Callable[[Expr], bool]
+) -> dict[Contract, Windows]:
+    """Every product of images that slides along nothing: convolutions of a single tap."""
+    found = {}
+    for n in nodes:
+        if is_product(n):
+            assert isinstance(n, Contract)
+            w = pointwise(n, in_memory)
             if w is not None:
                 found[n] = w
     return found

@@ -176,6 +176,37 @@ def windows(n: Contract, held: Callable[[Expr], bool]) -> Windows | None:
     return Windows(image, base, forms, tuple(axes), frozenset(n.ins[1 - image]))
 
 
+def pointwise(n: Contract, held: Callable[[Expr], bool]) -> Windows | None:
+    """A product of an image and weights, or of two images, as one over windows of a single place:
+    its places follow its channels, as they do in users' images."""
+    for image in (0, 1):
+        labels, other = n.ins[image], frozenset(n.ins[1 - image])
+        traced = access(labels, n.args[image], held)
+        if traced is None or any(form.label is None for form in traced[1]):
+            continue
+        base, forms = traced
+        found = [form.label for form in forms]
+        summed = [k for k in found if k in n.summed and k in other]
+        mine = [k for k in found if k in n.out and k not in other]
+        gradient = len(mine) == 1
+        channel = mine if gradient else summed
+        if len(channel) != 1 or len(summed) + len(mine) != len(labels):
+            continue
+        axis = found.index(channel[0])
+        after = [_still(a, found[a], base.shape[a], gradient) for a in range(axis + 1, base.ndim)]
+        if after and axis > 0 and all(isinstance(s, int) for s in base.shape[axis:]):
+            return Windows(image, base, forms, tuple(after), other)
+    return None
+
+
+def _still(axis: int, label: int | None, size: Size, gradient: bool) -> Sliding:
+    """An axis of places each of which reads itself."""
+    length = maximum(size)
+    if gradient:
+        return Sliding(axis, None, label, 0, 0, 1, 1, length, 1, length)
+    return Sliding(axis, label, None, 0, 1, 0, 1, length, length, 1)
+
+
 def _slides(arg: Expr, held: Callable[[Expr], bool]) -> bool:
     while not held(arg) and isinstance(arg, (Contract, Reindex, Reshape)) and len(arg.args) == 1:
         if isinstance(arg, Contract) and arg.summed:
