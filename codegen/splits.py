@@ -85,7 +85,7 @@ def _belongs(s: Let, own: set[str]) -> bool:
 def _statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     for s in body:
         yield s
-        if isinstance(s, (For, Lanes)):
+        if isinstance(s, Lanes) or isinstance(s, For) and s.extent.constant != 0:
             yield from _statements(s.body)
 
 

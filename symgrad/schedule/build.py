@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field, replace
-from typing import Iterable, Mapping, Sequence
+from typing import Callable, Iterable, Mapping, Sequence
 
 from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
 from codegen.target import Target

@@ -1,8 +1,7 @@
-"""Loop nests for what is neither a pass over rows nor a register-tiled product.
+"""Loop nests for what is neither a pass over rows nor a reduction nor a register-tiled product.
 
 In: a `Group` of named nodes. Out: the kernel's body, written with a `Writer`.
 
-    reduce    loops over the result, lanes along the rows or the innermost axis
     plain     one flat loop where every operand lies alike, else loops in the order of the layout
     scalar    straight-line code
 """
@@ -10,23 +9,21 @@ In: a `Group` of named nodes. Out: the kernel's body, written with a `Writer`.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
 from codegen.loops import Accumulate, Const, Declare, Get, Poly, Value
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
-from symgrad.schedule.cuts import loop_order, ordering_operand
 from symgrad.schedule.groups import Fusion, Group
-from symgrad.schedule.kept import is_identity, reduced_axes, space_of
+from symgrad.schedule.kept import is_identity
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import live_lanes
-from symgrad.schedule.tiling import split
 from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
-from symgrad.sizes import Size, maximum
+from symgrad.sizes import Size
 
-BESIDE = 16  # accumulators of a reduction that keeps an axis
+WORK = 1 << 17  # elements, so many that threads are to share a sum over all of them
 
 FUNCTION = {"max": "maximum", "min": "minimum", "prod": "mul", "sum": "add"}
 
@@ -71,119 +68,14 @@ class Nest:
             w.store(name, layout, n, at, value)
 
 
-# -- reductions to something without rows ----------------------------------------------------------
+# -- loops -----------------------------------------------------------------------------------------
 
 
-def write_reduce(nest: Nest, group: Group) -> Writer:
-    """Loops over the result, several elements that are neighbours in memory at once, and over what
-    is summed in the order of memory."""
-    w, first = Writer(nest.memory), group.nodes[0]
-    space: tuple[Size, ...] = space_of(first)  # type: ignore[assignment]
-    gone, lane = reduced_axes(first), _reduce_lane(nest, first)
-    order = loop_order(first, nest.fusion.layouts[ordering_operand(first)].order)
-    kept = [i for i in order if i not in gone]
-    index: dict[int, Poly] = {}
-    beside = _beside(group, space, kept, order, lane)
-    w.independent = True
-    with ExitStack() as stack:
-        for i in kept:
-            if i != lane and (i != kept[-1] or beside == 1):
-                index[i] = stack.enter_context(w.loop("o", w.symbols.poly(space[i])))
-        if lane in kept:
-            index[lane] = _lane_loop(w, stack, space[lane])
-        if beside == 1:
-            _sums(nest, w, group, order, index, lane, None, 1)
-            return w
-        for start, width, count in split(maximum(space[kept[-1]]), beside):
-            with w.loop("o", count) as part:
-                index[kept[-1]] = part * width + start
-                _sums(nest, w, group, order, index, lane, kept[-1], width)
-    return w
-
-
-def _beside(
-    group: Group, space: tuple[Size, ...], kept: list[int], order: list[int], lane: int | None
-) -> int:
-    """How many neighbours are summed at once: a stretch of memory is read, not single vectors."""
-    inner = [i for i in order if i != lane]
-    if lane is None or lane in kept or not kept or kept[-1] != inner[-1]:
-        return 1
-    return max(1, BESIDE // len(group.nodes)) if isinstance(space[kept[-1]], int) else 1
-
-
-def _sums(
-    nest: Nest,
-    w: Writer,
-    group: Group,
-    order: list[int],
-    outer: Mapping[int, Poly],
-    lane: int | None,
-    wide: int | None,
-    width: int,
-) -> None:
-    """The reductions of a group at one place, or at `width` neighbours along axis `wide`."""
-    space: tuple[Size, ...] = space_of(group.nodes[0])  # type: ignore[assignment]
-    gone, index = reduced_axes(group.nodes[0]), dict(outer)
-    accs = [w.fresh("acc") for _ in group.nodes]
-    shape = () if wide is None else (width,)
-    for n, acc in zip(group.nodes, accs):
-        w.body.append(Declare(acc, n.dtype, neutral(law_of(n), n.dtype), shape))
-    with ExitStack() as inner:
-        block, live = Poly(), None
-        for i in order:
-            if i == lane and i in gone:
-                block = inner.enter_context(w.loop("b", w.symbols.blocks(space[i])))
-                live = live_lanes(w.symbols, space[i], block)
-            elif i in gone:
-                index[i] = inner.enter_context(w.loop("k", w.symbols.poly(space[i])))
-        if lane is not None and lane in gone:
-            index[lane] = block * w.lanes + inner.enter_context(w.vector(live))
-        with _neighbours(w, wide, width) as j:
-            if wide is not None:
-                index[wide] = outer[wide] + j
-            at = tuple(index[i] for i in range(len(space)))
-            for n, acc in zip(group.nodes, accs):
-                where = () if wide is None else (j,)
-                value = element(w, n, at)
-                w.body.append(Accumulate(acc, where, FUNCTION[law_of(n)], value))
-    with _neighbours(w, wide, width) as j:
-        if wide is not None:
-            index[wide] = outer[wide] + j
-        for n, acc in zip(group.nodes, accs):
-            out = (
-                n.out
-                if isinstance(n, Contract)
-                else [i for i in range(len(space)) if i not in gone]
-            )
-            found = Get(acc, n.dtype, () if wide is None else (j,))
-            nest.store(w, n, tuple(index[i] for i in out), found)
-
-
-def _neighbours(w: Writer, wide: int | None, width: int) -> AbstractContextManager[Poly]:
-    return w.loop("j", 1 if wide is None else width, unroll=width)
-
-
-def _lane_loop(w: Writer, stack: ExitStack, size: Size) -> Poly:
+def lane_loop(w: Writer, stack: ExitStack, size: Size) -> Poly:
     """Blocks of one axis in lanes; its index."""
     b = stack.enter_context(w.loop("b", w.symbols.blocks(size)))
     lane = stack.enter_context(w.vector(live_lanes(w.symbols, size, b)))
     return b * w.lanes + lane
-
-
-def _reduce_lane(nest: Nest, n: Expr) -> int | None:
-    """The axis of the space that runs in lanes: the rows, else the contiguous axis."""
-    for i, a in enumerate(n.args):
-        labels = n.ins[i] if isinstance(n, Contract) else tuple(range(a.ndim))
-        axis = nest.lane_axes[a]
-        if axis is not None:
-            return labels[axis]
-    for i, a in enumerate(n.args):
-        labels = n.ins[i] if isinstance(n, Contract) else tuple(range(a.ndim))
-        home = nest.memory.home.get(a)
-        if home is not None and labels:
-            layout = home[1]
-            return labels[layout.lane if layout.lane is not None else layout.order[-1]]
-    return len(space_of(n)) - 1 if space_of(n) else None
 
 
 # -- elementwise without rows ----------------------------------------------------------------------
@@ -279,7 +171,7 @@ def write_cumulate(nest: Nest, group: Group) -> Writer:
             if a not in (axis, lane):
                 index[a] = stack.enter_context(w.loop("o", w.symbols.poly(n.shape[a])))
         if lane is not None:
-            index[lane] = _lane_loop(w, stack, n.shape[lane])
+            index[lane] = lane_loop(w, stack, n.shape[lane])
         acc = w.fresh("acc")
         w.body.append(Declare(acc, n.dtype, neutral("sum", n.dtype)))
         index[axis] = stack.enter_context(w.loop("k", w.symbols.poly(n.shape[axis])))
@@ -307,7 +199,7 @@ def write_scatter(nest: Nest, group: Group) -> Writer:
             if a != lane:
                 index[a] = stack.enter_context(w.loop("o", w.symbols.poly(values.shape[a])))
         if lane is not None:
-            index[lane] = _lane_loop(w, stack, values.shape[lane])
+            index[lane] = lane_loop(w, stack, values.shape[lane])
         at = tuple(index[a] for a in range(values.ndim))
         where = (*at[: n.batch], *at[n.axis : n.axis + spread])
         size = w.symbols.poly(n.shape[n.axis])

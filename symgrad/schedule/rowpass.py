@@ -8,6 +8,9 @@ In: a `Group` of kind "rows". Out: the kernel's body:
             level 1: what needs a reduction of level 0 ...
     sums over rows, and the 0-d values made of them
 
+Where there is much to do, sums are kept for each turn of the outermost loop and added by a second
+kernel: sizes alone decide that, so that sums are the same on any number of threads.
+
 A formula for one row is the program of one lane: reductions over features are vector adds. Values
 that a later loop reads are kept for the block only, in memory that stays in the first cache. Of few
 blocks the loop is inside of the loops over common axes: those are what threads can share.
@@ -20,7 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Iterable, Mapping, Sequence
 
-from codegen.loops import Accumulate, Declare, Get, Poly
+from codegen.loops import Accumulate, Declare, Get, Load, Poly, Store
 from symgrad.node import Contract, Expr, Reduce
 from symgrad.schedule.cuts import cuts, loop_order, ordering_operand
 from symgrad.schedule.groups import Group
@@ -32,9 +35,9 @@ from symgrad.schedule.kept import (
     summed_rows,
 )
 from symgrad.schedule.layout import Layout
-from symgrad.schedule.nests import FUNCTION, Nest, element, law_of, neutral
+from symgrad.schedule.nests import FUNCTION, WORK, Nest, element, law_of, neutral
 from symgrad.schedule.outer import outer_axes, space_axis
-from symgrad.schedule.symbols import live_lanes
+from symgrad.schedule.symbols import elements, live_lanes
 from symgrad.schedule.writer import MANY, At, Writer
 from symgrad.sizes import Shape, Size, maximum
 
@@ -51,8 +54,8 @@ class _Stage:
     nodes: list[Expr] = field(default_factory=list)
 
 
-def write_rows(nest: Nest, group: Group) -> Writer:
-    """The kernel of a group of kind "rows"."""
+def write_rows(nest: Nest, group: Group) -> list[Writer]:
+    """The kernel of a group of kind "rows", and one to finish its sums over rows if it does not."""
     return _RowPass(nest, group).write()
 
 
@@ -179,40 +182,87 @@ class _RowPass:
     def _out_features(self, n: Expr) -> tuple[Size, ...]:
         return tuple(n.shape[a] for a in self._out_free(n))
 
-    def write(self) -> Writer:
-        w, nest = self.w, self.nest
+    def write(self) -> list[Writer]:
+        w = self.w
         w.independent = True
         self.stage_of = self._levels()
         stages = self._stages()
         self._keep_local()
+        loops = [("o", w.symbols.poly(size)) for size in self.outer]
+        many = w.symbols.most(self.blocks) >= MANY
+        loops.insert(0 if many else len(loops), ("b", self.blocks))
+        (stem, extent), *inner = loops
+        apart = self._much() and w.symbols.most(extent) > 1
+        parts: dict[Expr, str] = {}
+        if not apart:
+            self._declare_sums(w)
+        with w.loop(stem, extent) as first:
+            if apart:
+                self._declare_sums(w)
+            with ExitStack() as stack:
+                found = [first, *(stack.enter_context(w.loop(*loop)) for loop in inner)]
+                b = found.pop(0 if many else -1)
+                lane = stack.enter_context(w.vector(live_lanes(w.symbols, self.rows, b)))
+                self.place = {ROW: b * w.lanes + lane, **dict(enumerate(found))}
+                w.local = {n: self._local_place(n) for n in self.local}
+                for stage in stages:
+                    self._write_stage(stage)
+            w.local = {}
+            if apart:
+                parts = self._keep_parts(extent, first)
+        if apart:
+            return [w, self._add_parts(parts, extent)]
+        self._finish(w)
+        return [w]
+
+    # -- sums over rows -------------------------------------------------------------------------
+    def _much(self) -> bool:
+        """Whether there are sums, and so much to do that threads are to share it."""
+        spaces: list[Shape] = [space_of(n) for n in self.passed]  # type: ignore[misc]
+        work = sum(map(elements, spaces))
+        return work >= WORK and any(self.nest.lane_axes[n] is None for n in self.passed)
+
+    def _declare_sums(self, w: Writer) -> None:
         for n in self.passed:
-            if nest.lane_axes[n] is None:
+            if self.nest.lane_axes[n] is None:
                 self.sums[n] = w.fresh("sum")
-                start = neutral(law_of(n), n.dtype)
-                w.body.append(Declare(self.sums[n], n.dtype, start))
-        with ExitStack() as stack:
-            loops = [("o", w.symbols.poly(size)) for size in self.outer]
-            loops.insert(
-                0 if w.symbols.most(self.blocks) >= MANY else len(loops), ("b", self.blocks)
-            )
-            found = [stack.enter_context(w.loop(stem, extent)) for stem, extent in loops]
-            b = found.pop(next(i for i, (stem, _) in enumerate(loops) if stem == "b"))
-            lane = stack.enter_context(w.vector(live_lanes(w.symbols, self.rows, b)))
-            self.place = {ROW: b * w.lanes + lane, **dict(enumerate(found))}
-            w.local = {n: self._local_place(n) for n in self.local}
-            for stage in stages:
-                self._write_stage(stage)
-        w.local = {}
+                w.body.append(Declare(self.sums[n], n.dtype, neutral(law_of(n), n.dtype)))
+
+    def _keep_parts(self, extent: Poly, turn: Poly) -> dict[Expr, str]:
+        """Stores the sums of one turn of the outermost loop."""
+        w, parts, size = self.w, {}, self.w.symbols.most(extent)
+        for n, acc in self.sums.items():
+            parts[n] = self.nest.memory.fresh_buffer(f"parts_{n.name}", n.dtype, size)
+            w.body.append(Store(w.touch(parts[n], "w"), turn, Get(acc, n.dtype)))
+        return parts
+
+    def _add_parts(self, parts: Mapping[Expr, str], extent: Poly) -> Writer:
+        """The kernel that adds the sums of all turns, in an order that sizes fix."""
+        w = Writer(self.nest.memory)
+        self._declare_sums(w)
+        known = extent.constant
+        blocks = w.symbols.derived("ceildiv", extent, w.lanes, f"{extent}.blocks")
+        with w.loop("b", blocks) as b:
+            whole = known is not None and known % w.lanes == 0
+            with w.vector(None if whole else extent - b * w.lanes) as lane:
+                for n, acc in self.sums.items():
+                    part = Load(w.touch(parts[n], "r"), b * w.lanes + lane, n.dtype)
+                    w.body.append(Accumulate(acc, (), FUNCTION[law_of(n)], part))
+        self._finish(w)
+        return w
+
+    def _finish(self, w: Writer) -> None:
+        """The sums over rows, and the 0-d values made of them."""
         for n, acc in self.sums.items():
             total = w.let(Get(acc, n.dtype), "total")
             w.bind(n, (), total)
-            nest.store(w, n, (), total)
+            self.nest.store(w, n, (), total)
         for n in self.after:
             value = w.let(w.compute(n, ()), "s")
             w.bind(n, (), value)
-            nest.store(w, n, (), value)
-        return w
+            self.nest.store(w, n, (), value)
 
+    # -- stages ---------------------------------------------------------------------------------
     def _local_place(self, n: Expr) -> tuple[str, Layout, int]:
         axis = self.nest.lane_axes[n]
         assert axis is not None

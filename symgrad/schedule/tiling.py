@@ -191,4 +191,4 @@ def bytes_of(e: Expr) -> int:
 
 
 def unroll(size: Size) -> int:
-    return min(2, size) if isinstance(size, int) else 2
+    return min(2, max(1, size)) if isinstance(size, int) else 2
