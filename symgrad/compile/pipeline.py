@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -148,18 +147,17 @@ class Pipeline:
         from symgrad.schedule import schedule
 
         graph = self.rewritten
-        made = schedule(
+        return schedule(
             graph.inputs,
             graph.outputs,
             graph.updates,
             target=self.target,
             fixed=self.fixed,
             lanes=self.lanes,
+            threads=self.options.threads,
             max_bytes=self.options.max_bytes,
             tolerance=self.options.tolerance,
         )
-        program = replace(made.program, threads=self.options.threads)  # which changes no kernel
-        return replace(made, program=program)
 
     # -- reading -------------------------------------------------------------------------------
     def stage(self, name: str) -> str:

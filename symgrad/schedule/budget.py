@@ -10,10 +10,10 @@ use inside; so a schedule that misses by that much is made once more, for a lowe
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codegen import memory
-from symgrad import dtypes
 from symgrad.errors import BudgetError
 from symgrad.node import Expr
 from symgrad.schedule.recompute import Fitted, fit
@@ -32,10 +32,16 @@ def within(
     roots: list[Expr],
     limit: int | None,
     worth: int,
+    threads: int = 1,
 ) -> tuple[Fitted, Schedule]:
     """The arrangement, and its schedule."""
-    fitted = fit(arrange, roots, limit, worth)
-    made: Schedule = fitted.arranged.build()  # type: ignore[attr-defined]
+
+    def attempt(aim: int | None) -> tuple[Fitted, Schedule]:
+        fitted = fit(arrange, roots, aim, worth)
+        made: Schedule = fitted.arranged.build()  # type: ignore[attr-defined]
+        return fitted, replace(made, program=replace(made.program, threads=threads))
+
+    fitted, made = attempt(limit)
     if limit is None:
         return fitted, made
     aim = limit
@@ -46,22 +52,16 @@ def within(
         if fitted.peak > aim:
             break
         aim -= size - limit
-        fitted = fit(arrange, roots, aim, worth)
-        made = fitted.arranged.build()  # type: ignore[attr-defined]
+        fitted, made = attempt(aim)
     raise BudgetError(_complaint(made.program, fitted, limit))
 
 
 def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
     """What is held at the fullest moment, the largest first."""
-    lives = memory.lifetimes(program)
-    sizes = {
-        b.name: memory.padded(b.size * dtypes.ITEMSIZE[b.dtype])
-        for b in program.buffers
-        if b.role in ("arena", "private") and b.name in lives
-    }
     plan = memory.plan(program)
+    sizes, lives = plan.bytes, plan.lives
     held = [
-        {name for name in sizes if lives[name][0] <= i <= lives[name][1]}
+        [name for name, (first, last) in lives.items() if first <= i <= last]
         for i in range(len(program.calls))
     ]
     moment = max(range(len(held)), key=lambda i: sum(sizes[name] for name in held[i]))

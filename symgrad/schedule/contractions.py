@@ -98,6 +98,11 @@ class Contractions:
         self.tilings[n] = choice
         return choice.convert
 
+    def copied(self, n: Contract) -> tuple[Expr, Layout] | None:
+        """The operand that a product reads from a copy, and the copy's layout."""
+        choice = self.tilings.get(n)
+        return None if choice is None else choice.convert
+
     def _weights(self, group: Group, plan: winograd.Plan, fusion: Fusion) -> None:
         """The kernel that transforms the weights of a plan, once for all that read them."""
         if plan.filters is None:
