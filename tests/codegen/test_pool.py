@@ -378,9 +378,9 @@ def test_a_child_of_a_step_that_is_running(steppers: dict[int, Stepper]) -> None
 SIGNALS = """
     import os, signal, sys, threading, time
     sys.path[:0] = {path!r}
-    import test_threads
-    test_threads.shares.__globals__["GRAIN"] = 1e-3
-    stepper = test_threads.Stepper(4)
+    import test_pool
+    test_pool.shares.__globals__["GRAIN"] = 1e-3
+    stepper = test_pool.Stepper(4)
     stepper.check(10)
     seen = []
     signal.signal(signal.SIGUSR1, lambda *_: seen.append(threading.current_thread().name))
