@@ -252,6 +252,8 @@ class Writer:
 
     def load(self, node: Expr, at: At, when: Value | None = None) -> Value:
         """An element of a node in memory."""
+        if isinstance(node, Constant) and node not in self.memory.home:
+            self.memory.constant(node)
         name, layout = self.copies.get(node) or self.memory.home[node]
         return self.load_from(name, layout, node, at, when)
 
@@ -345,7 +347,6 @@ class Writer:
             scalar = n.scalar
             if scalar is not None:
                 return Const(scalar, n.dtype)
-            self.memory.constant(n)
             return self.load(n, at, when)
         if isinstance(n, SizeOf):
             return Op("cast", (Index(self.symbols.poly(n.of_size), "int64"),), n.dtype)
