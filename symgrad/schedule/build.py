@@ -228,9 +228,10 @@ class _Builder:
         return max(1, layout.elements(n.shape, self.lanes))
 
     def _product_operands(self) -> None:
+        held = self.contractions.held(self.fusion)
         for group in list(self.fusion.groups):
             if group.kind == "product":
-                copied = self.contractions.prepare(group, self.fusion)
+                copied = self.contractions.prepare(group, held, self.fusion)
                 if copied is not None:
                     self.fusion.depend(group, self._convert(*copied))
 

@@ -69,13 +69,18 @@ class Contractions:
         return {n for n in without if pixel_tiling(n, self.windowed[n], self.layouts) is None}
 
     # -- before it ------------------------------------------------------------------------------
-    def prepare(self, group: Group, fusion: Fusion) -> tuple[Expr, Layout] | None:
+    def held(self, fusion: Fusion) -> dict[Expr, Layout]:
+        """What products may read in memory, and how it lies there."""
+        found = [a for a in self.layouts if a in fusion.named or is_leaf_in_memory(a)]
+        found += [view for a in fusion.named for view in self.aliases.get(a, ())]
+        return {a: self.layouts[a] for a in found}
+
+    def prepare(
+        self, group: Group, held: Mapping[Expr, Layout], fusion: Fusion
+    ) -> tuple[Expr, Layout] | None:
         """Chooses how a product is computed; what must be copied for it, and into which layout."""
         n = group.nodes[0]
         assert isinstance(n, Contract)
-        held = {a for a in self.layouts if a in fusion.named or is_leaf_in_memory(a)}
-        held.update(view for a in fusion.named for view in self.aliases.get(a, ()))
-        layouts = {a: self.layouts[a] for a in held | {n}}
         found = self.windowed.get(n)
         if found is not None and found.base not in held:
             found = None
@@ -93,8 +98,7 @@ class Contractions:
                 or pixel_filter_tiling(n, found, self.layouts)
             )
         if choice is None:
-            lanes = self.memory.symbols.lanes
-            choice = tiling(n, {a: self.layouts[a] for a in held}, lanes)
+            choice = tiling(n, held, self.memory.symbols.lanes)
         self.tilings[n] = choice
         return choice.convert
 
