@@ -105,9 +105,8 @@ class Native:
 
             return read_numbers
 
-        first = outputs[0]
-        if form.kind == "one" and first.node.shape and first.fixed is not None:
-            return self._single(first, first.fixed)
+        if form.kind == "one" and outputs[0].node.shape and outputs[0].fixed is not None:
+            return self._single(outputs[0], outputs[0].fixed)
         ready = [output.place.choose for output in outputs if output.place is not None]
         fixed = all(output.fixed is not None for output in outputs)
 
