@@ -58,7 +58,7 @@ def pixel_tiling(n: Contract, w: Windows, layouts: Mapping[Expr, Layout]) -> Til
     if ours.lane is not None or theirs.lane is not None or w.over_samples:
         return None
     lane, operand = n.out[ours.order[-1]], 1 - w.image
-    if lane not in n.ins[operand] or w.axes[-1].place == lane:
+    if lane not in n.ins[operand] or lane in w.places:
         return None
     arg, axes = base_axes(n.ins[operand], n.args[operand])
     if arg not in layouts or lane not in axes:
