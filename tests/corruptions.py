@@ -21,6 +21,7 @@ import test_cache
 import test_cache_start
 import test_compile
 import test_convolution
+import test_counts
 import test_emit
 import test_equivalent
 import test_grad
@@ -28,6 +29,8 @@ import test_grad_reindex
 import test_memory
 import test_ops_table
 import test_pooling
+import test_profile
+import test_recompute
 import test_rewrite
 import test_rewrite_lookalikes
 import test_rewrite_normalisation
@@ -318,6 +321,16 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("places beyond the image in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._holds", "turns.constant == 1", "True"), of(test_winograd.test_shapes, "weight gradient", "odd")),
     ("bands that are not cleared", edit("symgrad.schedule.winograd_gradients:Gradients._clear", "self.algorithm.positions * self.s_rows", "1"), of(test_winograd.test_shapes, "weight gradient", "even")),
     ("large tiles where nothing is tolerated", edit("symgrad.schedule.winograd:plan", "tolerance >= ", "tolerance <= "), of(test_winograd.test_chosen_where_it_is_faster, "forward", "small images")),
+    # -- memory, counts, profiles
+    ("copies that nobody reads", edit("symgrad.schedule.recompute:rewritten", "new[r] if r in late else r", "r"), of(test_recompute.test_a_budget_is_kept_and_changes_no_bit, test_recompute.deep, test_recompute.X, 0.6)),
+    ("copies made early", edit("symgrad.schedule.build:_Builder._late_copies", "if self._is_repeated(g):", "if False:"), of(test_recompute.test_a_budget_is_kept_and_changes_no_bit, test_recompute.deep, test_recompute.X, 0.6)),
+    ("copies made with the values they repeat", edit("symgrad.schedule.groups:Fusion._epilogue", "if n in self.again:", "if False:"), of(test_recompute.test_a_budget_is_kept_and_changes_no_bit, test_recompute.deep, test_recompute.X, 0.6)),
+    ("a cut that costs too much", edit("symgrad.schedule.flow:Network.cut", "if self.room[arc ^ 1] and", "if"), of(test_recompute.test_cuts_are_the_cheapest, 3)),
+    ("a budget that nobody checks", edit("symgrad.schedule.budget:within", "size <= limit", "True"), of(test_recompute.test_a_budget_too_small_is_one_clear_error)),
+    ("idle lanes counted", edit("codegen.counts:_Outline._block", "Poly.of(self.lanes) if s.live is None else s.live", "Poly.of(self.lanes)"), of(test_counts.test_idle_lanes_do_nothing_and_invariant_loads_are_done_once)),
+    ("loads of a tile counted for each of its rows", edit("codegen.counts:_Outline._loop", "not shared and any", "any"), of(test_counts.test_a_tile_of_accumulators_shares_its_loads)),
+    ("elements of two windows counted twice", edit("codegen.counts:_elements", "stride >= span", "True"), of(test_counts.test_windows_count_each_element_once)),
+    ("a profile that trains", edit("symgrad.compile.profile:profile", "_copy(memory)", "memory"), of(test_profile.test_parameters_and_random_numbers_do_not_move)),
     # -- calls, epochs, files
     ("a shuffle that repeats rows", text("codegen.entry:SHUFFLE", "store i64 %a, ptr %other.at", "store i64 %b, ptr %other.at"), of(epochs, test_batches.test_every_row_once, 100, 64)),
     ("the last batch dropped", text("codegen.entry:RUN", "or i1 %full, %dynamic", "and i1 %full, %dynamic"), of(epochs, test_batches.test_every_row_once, 100, 64)),
