@@ -166,10 +166,16 @@ def _turned(w: Writer, n: Expr, source: Place, target: Place) -> bool:
         for a in target[1].order:
             if a not in at:
                 at[a] = stack.enter_context(w.loop("f", extents[a]))
-        for tile, rows in _tiles(w, _product(extents[a] for a in across)):
-            with tile as i:
-                for inner, cols in _tiles(w, _product(extents[a] for a in along)):
-                    with inner as j:
+        size = {k: _product(extents[a] for a in axes) for k, axes in (("i", across), ("j", along))}
+        # the longer way inside: sixteen streams of memory, instead of as many as there are tiles
+        first = "i" if w.symbols.most(size["i"]) <= w.symbols.most(size["j"]) else "j"
+        second = "j" if first == "i" else "i"
+        for outer, live in _tiles(w, size[first]):
+            with outer as a0:
+                for inner, more in _tiles(w, size[second]):
+                    with inner as a1:
+                        i, j = (a0, a1) if first == "i" else (a1, a0)
+                        rows, cols = (live, more) if first == "i" else (more, live)
                         found = {**at, across[-1]: i, along[-1]: j}
                         index = tuple(found[a] for a in range(n.ndim))
                         start, to = (w.address(p[1], n.shape, index)[0] for p in (source, target))

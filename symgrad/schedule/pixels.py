@@ -3,8 +3,8 @@
 In: a product over windows (see `windows`) of an image `[N][H][W][C]`, its `Tiling`, what follows it
 elementwise. Out: the body of one kernel:
 
-    for every phase, for parts of the outputs, for every sample, for every line of places:
-        for tiles of neighbouring places:
+    for every phase, for every sample, for every line of places, for tiles of neighbouring places:
+        for parts of the outputs:        outermost where the weights do not fit in the second cache
             acc[i, j] = 0
             for the taps that some of them read inside the image, for the channels:
                 acc[i, j] += image[i] * weight[j]        those i alone, all j in registers
@@ -27,7 +27,7 @@ from symgrad.node import Contract, Expr
 from symgrad.schedule.convolution import LATENCY, PORTS, Convolution, Line
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.products import Product, Where
-from symgrad.schedule.tiling import ACCUMULATORS, Tiling, base_axes, split
+from symgrad.schedule.tiling import ACCUMULATORS, NEAR, Tiling, base_axes, bytes_of, split
 from symgrad.schedule.windows import Phase, Sliding, Windows
 from symgrad.sizes import maximum
 
@@ -35,12 +35,21 @@ WIDEST = 8  # panels side by side
 
 
 class Stretch(NamedTuple):
-    """Taps `first` to `first + count - 1`, read by places `low` to `high - 1` of a tile."""
+    """Taps `first` to `first + taps - 1`, read by places `low` to `high - 1` of a tile."""
 
     first: int
-    count: int
+    taps: int
     low: int
     high: int
+
+
+class Panels(NamedTuple):
+    """Panels of outputs from `start`, `count` groups of `width` side by side; live lanes."""
+
+    start: int
+    width: int
+    repeats: int
+    live: Poly | None
 
 
 class Tile(NamedTuple):
@@ -109,8 +118,8 @@ def _stretches(slide: Sliding, phase: Phase, start: int, width: int) -> tuple[St
             continue
         low, high = inside[0], inside[-1] + 1
         last = found[-1] if found else None
-        if last is not None and (last.low, last.high, last.first + last.count) == (low, high, tap):
-            found[-1] = last._replace(count=last.count + 1)
+        if last is not None and (last.low, last.high, last.first + last.taps) == (low, high, tap):
+            found[-1] = last._replace(taps=last.taps + 1)
         else:
             found.append(Stretch(tap, 1, low, high))
     return tuple(found)
@@ -121,17 +130,29 @@ class Pixels(Convolution):
     """Writes one convolution with channels in lanes, and its epilogue."""
 
     def _phase(self, phases: Sequence[Phase], wide: int) -> None:
+        parts = list(self._panel_parts_of(wide))
+        if bytes_of(self.n.args[self.tile.vector]) <= NEAR // 2:
+            self._places(phases, parts, None)
+            return
+        for part in parts:
+            with self.w.loop("p", part.repeats) as p:
+                self._places(phases, [part], p)
+
+    def _places(self, phases: Sequence[Phase], parts: Sequence[Panels], group: Poly | None) -> None:
+        """All places, for a given group of panels or for one after the other."""
         t, w, axes = self.tile, self.w, self.windows.axes
         skip = {t.lane, *self.windows.places}
-        for start, width, count, live in self._panel_parts_of(wide):
-            with ExitStack() as stack:
-                panel = start + stack.enter_context(w.loop("p", count)) * width
-                index = {k: self._whole(stack, k) for k in self.n.out if k not in skip}
-                lines = [self._line(stack, slide, phase) for slide, phase in zip(axes[:-1], phases)]
-                for tile in tiles(axes[-1], phases[-1], self._most(width)):
-                    with w.loop("x", tile.repeats) as k:
-                        first = k * tile.width + tile.start
-                        self._pixels(lines, phases[-1], first, tile, index, panel, width, live)
+        most = self._most(max(part.width for part in parts))
+        with ExitStack() as stack:
+            index = {k: self._whole(stack, k) for k in self.n.out if k not in skip}
+            lines = [self._line(stack, slide, phase) for slide, phase in zip(axes[:-1], phases)]
+            for tile in tiles(axes[-1], phases[-1], most):
+                with w.loop("x", tile.repeats) as k:
+                    first = k * tile.width + tile.start
+                    for part in parts:
+                        with w.loop("p", 1 if group is not None else part.repeats) as p:
+                            panel = (p if group is None else group) * part.width + part.start
+                            self._pixels(lines, phases[-1], first, tile, index, panel, part)
 
     def _padded(self) -> bool:
         return Product._padded(self)
@@ -158,17 +179,17 @@ class Pixels(Convolution):
         budget = ACCUMULATORS[self.registers]
         return budget[wide] if wide in budget else max(1, (self.registers - 6) // wide)
 
-    def _panel_parts_of(self, wide: int) -> Iterator[tuple[Poly, int, int, Poly | None]]:
-        """Parts of the panels: first, width, how many, live lanes. The last one is on its own
-        where the result has no memory behind its idle lanes."""
+    def _panel_parts_of(self, wide: int) -> Iterator[Panels]:
+        """Parts of the panels. The last one is on its own where the result has no memory behind
+        its idle lanes."""
         size = maximum(self.extents[self.tile.lane])
         whole, rest = divmod(size, self.lanes)
         if rest and self._padded():
             whole, rest = whole + 1, 0
         for start, width, count in split(whole, wide) if whole else []:
-            yield Poly.of(start), width, count, None
+            yield Panels(start, width, count, None)
         if rest:
-            yield Poly.of(whole), 1, 1, Poly.of(rest)
+            yield Panels(whole, 1, 1, Poly.of(rest))
 
     # -- one tile -------------------------------------------------------------------------------
     def _pixels(
@@ -179,13 +200,12 @@ class Pixels(Convolution):
         tile: Tile,
         index: Mapping[int, Poly],
         panel: Poly,
-        width: int,
-        live: Poly | None,
+        part: Panels,
     ) -> None:
-        w, t, shape = self.w, self.tile, (tile.width, width)
+        w, t, shape = self.w, self.tile, (tile.width, part.width)
         slide = self.windows.axes[-1]
         places = {line.slide.place: line.label() for line in lines if line.slide.place is not None}
-        with w.vector(live) as lane:
+        with w.vector(part.live) as lane:
             acc = w.fresh("acc")
             w.body.append(Declare(acc, self.n.dtype, Const(0.0, self.n.dtype), shape))
 
@@ -197,7 +217,7 @@ class Pixels(Convolution):
 
             if all(line.phase.taps for line in lines):
                 for stretch in tile.stretches:
-                    self._stretch(acc, at, lines, phase, first, stretch, width)
+                    self._stretch(acc, at, lines, phase, first, stretch, part.width)
             self._finish(acc, shape, at)
 
     def _stretch(
@@ -213,7 +233,7 @@ class Pixels(Convolution):
         """Adds what some taps contribute to the places that read them."""
         slide = self.windows.axes[-1]
         channels = [k for k in self.n.summed if k not in self.windows.taps]
-        last = Line(slide, phase, first, Poly.of(stretch.first), Poly.of(stretch.count))
+        last = Line(slide, phase, first, Poly.of(stretch.first), Poly.of(stretch.taps))
         merged = self._merged(last, channels)
 
         def add(where: Mapping[int, Poly], m: Poly) -> None:
@@ -228,10 +248,10 @@ class Pixels(Convolution):
         def taps(where: dict[int, Poly]) -> None:
             if merged is not None:
                 size = maximum(self.extents[merged])
-                with self.w.loop("t", stretch.count * size, 2) as k:
+                with self.w.loop("t", stretch.taps * size, 2) as k:
                     add({**where, merged: k}, last.first)
                 return
-            with self.w.loop("m", stretch.count) as m:
+            with self.w.loop("m", stretch.taps) as m:
                 self._loop_over(channels, lambda found: add({**where, **found}, last.first + m))
 
         def nest(rest: Sequence[Line], where: dict[int, Poly]) -> None:

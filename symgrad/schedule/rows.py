@@ -26,6 +26,7 @@ from symgrad.schedule.windows import Windows
 from symgrad.sizes import Dim, Size, count, maximum
 
 COMPACT = 8  # weights with fewer outputs than this stay row-major
+BUSY = 8  # accumulators from which multiply-adds do not wait for each other
 WINOGRAD = 1.4  # how much faster 3 x 3 windows are with rows in lanes
 
 
@@ -37,18 +38,19 @@ def row_size(
     rows = _leading(nodes)
     if not isinstance(rows, int):
         return rows
-    with_rows = _full(rows, lanes)
-    costs = [_costs(n, w, with_rows, lanes) for n, w in products.items()]
+    costs = [_costs(n, w, rows, lanes) for n, w in products.items()]
     return None if sum(a for a, _ in costs) > sum(b for _, b in costs) else rows
 
 
-def _costs(n: Contract, w: Windows, full: float, lanes: int) -> tuple[float, float]:
-    """Of a product over windows with rows in lanes, of which this share is full, and with
-    channels in lanes."""
+def _costs(n: Contract, w: Windows, rows: int, lanes: int) -> tuple[float, float]:
+    """Of a product over windows with rows in lanes, and with channels in lanes."""
     work = math.prod(maximum(s) for s in n.extents.values())
-    channels = [maximum(n.extents[k]) for k in w.other if k in n.out and k not in w.places]
-    fast = WINOGRAD if w.dense and min(channels, default=0) >= COMPACT else 1
-    return work / (full * fast), work / _full(max(channels, default=1), lanes)
+    channels = max(
+        (maximum(n.extents[k]) for k in w.other if k in n.out and k not in w.places), default=1
+    )
+    tile = 1.0 if w.over_samples else min(1.0, channels * -(-rows // lanes) / BUSY)
+    fast = WINOGRAD if w.dense and channels >= COMPACT else 1.0
+    return work / (_full(rows, lanes) * tile * fast), work / _full(channels, lanes)
 
 
 def _full(size: int, lanes: int) -> float:
