@@ -87,18 +87,21 @@ def _rows_to_lanes(w: Writer, n: Expr, source: str, target: str) -> None:
         )
 
 
-def _images(w: Writer, n: Expr) -> Iterator[tuple[tuple[Poly, ...], Poly, Poly]]:
+def _images(w: Writer, n: Expr, lanes: Layout) -> Iterator[tuple[tuple[Poly, ...], Poly, Poly]]:
     """Loops over lines of an image and tiles of its last axis: index of the first element, live
-    rows, live elements along the line."""
+    rows, live elements along the line. Lines that are neighbours in lanes follow each other: the
+    stretches that they leave of every cache line are filled while it is near."""
     last = n.ndim - 1
     extents = [w.symbols.poly(s) for s in n.shape]
+    axes = [a for a in lanes.order if a not in (0, last)]
     for count, first, rows in _blocks(w, n.shape[0]):
         with ExitStack() as stack:
-            *index, block = _loops(w, stack, [*extents[1:last], count], count)
+            *places, block = _loops(w, stack, [*(extents[a] for a in axes), count], count)
+            index = dict(zip(axes, places))
             block = block + first
             for tile, cols in _tiles(w, extents[last]):
                 with tile as j:
-                    yield (block * w.lanes, *index, j), rows, cols
+                    yield (block * w.lanes, *(index[a] for a in range(1, last)), j), rows, cols
 
 
 def _images_to_lanes(w: Writer, n: Expr, source: str, target: Place) -> None:
@@ -106,7 +109,7 @@ def _images_to_lanes(w: Writer, n: Expr, source: str, target: Place) -> None:
     src, dst = w.touch(source, "r"), w.touch(target[0], "w")
     plain = row_major(n.ndim)
     stride, rows_apart = w.stride(target[1], n, n.ndim - 1), w.stride(plain, n, 0)
-    for at, rows, cols in _images(w, n):
+    for at, rows, cols in _images(w, n, target[1]):
         to, start = (w.address(layout, n.shape, at)[0] for layout in (target[1], plain))
         tile = Transpose(dst, to, stride, src, start, rows_apart, rows, cols, "first", n.dtype)
         w.body.append(tile)
@@ -117,7 +120,7 @@ def _lanes_to_images(w: Writer, n: Expr, source: Place, target: str) -> None:
     src, dst = w.touch(source[0], "r"), w.touch(target, "w")
     plain = row_major(n.ndim)
     stride, apart = w.stride(plain, n, 0), w.stride(source[1], n, n.ndim - 1)
-    for at, rows, cols in _images(w, n):
+    for at, rows, cols in _images(w, n, source[1]):
         start, to = (w.address(layout, n.shape, at)[0] for layout in (source[1], plain))
         w.body.append(Transpose(dst, to, stride, src, start, apart, cols, rows, "none", n.dtype))
 
