@@ -224,6 +224,22 @@ def test_batch_of_run_time_size(target: str) -> None:
             close(a, b.numpy(), f"batch {size}")
 
 
+@pytest.mark.parametrize("name", ["l", "n", "b1", "y2", "r", "acc3", "p0"])
+def test_run_time_sizes_named_like_what_is_inside_a_kernel(name: str) -> None:
+    x = sg.input("x", (sg.dim(name, max=20), 2, 5, 6))
+    w = sg.input("w", (3, 2, 3, 3))
+    y = sg.tanh(sg.nn.conv2d(x, w, padding=1))
+    outputs = [y, *sg.grad(sg.sum(y * y), [x, w])]
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=(19, 2, 5, 6)), rng.normal(size=(3, 2, 3, 3))]
+    found, true = (
+        sg.function([x, w], outputs, target=target)(*(v.astype("float32") for v in values))
+        for target in ("native", "interpret")
+    )
+    for a, b in zip(found, true):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 # -- derivatives ----------------------------------------------------------------------------------
 DERIVED = ["plain", "stride 2, even size", "dilated, strided", "groups", "depthwise",
            "1x1, strided", "kernel is image", "1-D, strided"]  # fmt: skip

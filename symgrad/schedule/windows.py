@@ -122,6 +122,8 @@ class Windows:
         """Axes of the image that are neither slid along nor its channels, which come last."""
         sliding = {a.axis for a in self.axes}
         still = [a for a in range(self.base.ndim) if a not in sliding]
+        while len(still) > 2 and self.base.shape[still[-1]] == 1:
+            still.pop()  # an axis of space with one element slides nowhere
         return tuple(still if len(self.spatial) < len(self.axes) else still[:-1])
 
     @property
