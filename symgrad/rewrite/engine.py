@@ -26,7 +26,7 @@ from typing import Any, Callable, Container, Iterable, Mapping, Sequence
 
 from symgrad import source
 from symgrad.errors import SymgradError
-from symgrad.node import Expr
+from symgrad.node import Contract, Expr
 from symgrad.rewrite.patterns import Pattern, Variant, build, fill, lift, tag, variants
 from symgrad.sizes import show
 
@@ -211,6 +211,7 @@ class Run:
     narrow: RuleSet  # enough for nodes in `settled`, which are in normal form but for these rules
     settled: Container[Expr] = ()
     uses: dict[Expr, int] = field(default_factory=dict)
+    multiplied: set[Expr] = field(default_factory=set)  # operands of matrix products seen so far
     log: list[Rewrite] = field(default_factory=list)
     final: dict[Expr, Expr] = field(default_factory=dict)
     tags: dict[Expr, str] = field(default_factory=dict)
@@ -326,6 +327,8 @@ class Run:
                 if left <= 0:
                     self._cycle(n)
                 final[current] = final[n] = current
+                if isinstance(current, Contract) and len(current.args) > 1 and current.summed:
+                    self.multiplied.update(current.args)
                 stack.pop()
                 continue
             if after is n or (after in became and after not in final):  # a cycle of rules

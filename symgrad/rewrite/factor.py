@@ -248,7 +248,7 @@ TABLE = Table("factor", [
     Rule("sum first", node("n", "contract"), sum_first),  # sum_jk x_ik w_kj -> sum_k x_ik (sum_j w_kj)
     Rule("order of products", node("n", "contract"), order_products),  # (A B) v -> A (B v)
     Rule("product without axes of size 1", node("n", "reshape"), lambda n, run: product_without_units(n, run), only=lambda t: t[1:] == ("contract",)),  # reshape (x w)_ij1 -> (x w)_ij
-    Rule("sum beside inner rows", node("n", "sum"), pull_inner_rows, only=lambda t: t[1:] in (("mul",), ("div",))),  # sum_j x_ij (r_i y_ij) -> r_i sum_j x_ij y_ij
+    Rule("sum beside inner rows", node("n", "sum"), lambda n, run: pull_inner_rows(n, run), only=lambda t: t[1:] in (("mul",), ("div",))),  # sum_j x_ij (r_i y_ij) -> r_i sum_j x_ij y_ij
     Rule("transpose of product", node("n", "view"), lambda n, run: transposed_product(n, run),
          only=lambda t: t[1:] == ("contract",)),  # (A B)^T -> contraction written transposed
 ])

@@ -94,12 +94,15 @@ def pull_rows(n: Expr) -> Expr | None:
     return None
 
 
-def pull_inner_rows(n: Expr) -> Expr | None:
+def pull_inner_rows(n: Expr, run: Run) -> Expr | None:
     """The same for factors further inside. Only once derivatives are taken and simplified: which
-    quotient is a softmax can no longer be seen afterwards."""
+    quotient is a softmax can no longer be seen afterwards. What a matrix product reads stays
+    together: it lies in memory, and its parts would have to as well."""
     assert isinstance(n, Contract)
     product = n.args[0]
-    factors = Factors.of(product, lambda f: is_row(f, n), _always, _always)
+    factors = Factors.of(
+        product, lambda f: is_row(f, n), _always, lambda f: f not in run.multiplied
+    )
     if factors.rest is None or factors.rest is product:
         return None
     above = [_row(f, n) for f in factors.above]

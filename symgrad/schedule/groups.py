@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Collection, Iterable, Mapping, Sequence
 
 from symgrad.node import Contract, Expr, Gather, Map, Reduce, Reindex, Reshape, ScatterAdd
+from symgrad.schedule.early import early
 from symgrad.schedule.kept import (
     Kept,
     is_elementwise,
@@ -70,6 +71,7 @@ class Fusion(Kept):
         `again` are values computed a second time, late: not in the kernels of the first time.
         `pinned` are views that are computed all the same."""
         super().__init__(nodes, roots, pinned)
+        self.keep(early(self))
         self.lane_axes, self.layouts = lane_axes, layouts
         self.alone, self.again = alone, again
         self.groups: list[Group] = []

@@ -121,12 +121,20 @@ class Kept:
         """`pinned` are views that are computed all the same."""
         self.nodes, self.roots = nodes, {*roots, *pinned}
         self.cost = self._costs()
-        self.named = self._choose_named()
+        self._keep_all(self._choose_named())
+
+    def _keep_all(self, named: dict[Expr, None]) -> None:
+        self.named = named
         self._needs: dict[Expr, dict[Expr, bool]] = {}
         self.readers: dict[Expr, list[Expr]] = {}
         for n in self.named:
             for need in self.needs(n):
                 self.readers.setdefault(need, []).append(n)
+
+    def keep(self, more: Collection[Expr]) -> None:
+        """Names other nodes too."""
+        if more:
+            self._keep_all(dict.fromkeys(n for n in self.nodes if n in self.named or n in more))
 
     def _choose_named(self) -> dict[Expr, None]:
         cost = self.cost

@@ -36,6 +36,9 @@ from symgrad.schedule.writer import At, Memory, Writer
 from symgrad.sizes import maximum
 
 GROUPS = (4, 3, 2, 1)  # tiles that a stream of vectors may serve at once, the best first
+PACKED = 6144  # elements in half of the first cache
+PAGE = 1024  # elements that are a multiple of the first cache's sets
+MANY_ROWS = 16  # that read a copy of vectors
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
 Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
 
@@ -61,6 +64,7 @@ class Product:
         self.lanes = self.s.lanes
         self.extents = self.n.extents
         self.tile_scratch: str | None = None
+        self.packed: tuple[str, int] | None = None  # vectors of the tiles at hand, and how many
         self.w.independent = True
 
     # -- the loops around a tile ----------------------------------------------------------------
@@ -101,13 +105,17 @@ class Product:
             return
         for cols in self._col_parts():
             with cols.open(self.w) as j:
+                self.packed = self._pack(index, cols, j)
                 for rows in self._row_parts(cols.width):
                     with rows.open(self.w) as panel, rows.within(self.w, panel) as i:
                         self._tile(index, rows, i, cols, j)
+                self.packed = None
 
     def _rows_outside(self) -> bool:
+        if self._packs():
+            return False
         vector, scalar = (bytes_of(self.n.args[k]) for k in (self.tile.vector, self.tile.scalar))
-        return vector <= FAR or vector <= scalar
+        return scalar > NEAR // 2 and (vector <= FAR or vector <= scalar)
 
     def _widest(self) -> int:
         """J: vectors side by side."""
@@ -221,6 +229,43 @@ class Product:
         for start, part, count in split(rest, most) if rest else []:
             yield Part(Poly.of(whole * self.lanes + start), part, Poly.of(count))
 
+    # -- vectors copied together ----------------------------------------------------------------
+    def _packs(self) -> bool:
+        """Whether the vectors that a row of tiles reads are first copied into one piece. Where the
+        summed index jumps from page to page, as that of a head's values in attention does, they
+        would fall into few sets of the first cache and be gone when the next tile comes."""
+        t = self.tile
+        if not self._both() or t.across or t.rows is None or len(self.n.summed) != 1:
+            return False
+        size = self.extents[self.n.summed[0]]
+        rows = self.extents[t.rows]
+        if not isinstance(size, int) or self._widest() * size * self.lanes > PACKED:
+            return False
+        arg, axes = self._base(t.vector)
+        layout, axis = self.w.layout(arg), axes.get(self.n.summed[0])
+        if layout is None or axis is None or maximum(rows) < MANY_ROWS:
+            return False
+        apart = self.w.stride(layout, arg, axis).constant
+        return apart is None or apart >= PAGE
+
+    def _pack(self, index: dict[int, Poly], cols: Part, j0: Poly) -> tuple[str, int] | None:
+        """The loops that copy them: [k][j][lanes]."""
+        if not self._packs():
+            return None
+        w, t, (k,) = self.w, self.tile, self.n.summed
+        size = self.extents[k]
+        assert isinstance(size, int)
+        name = self.memory.fresh_buffer(
+            "vectors", self.n.dtype, size * cols.width * self.lanes, "private"
+        )
+        with w.vector(cols.live or self.live) as lane, w.loop("k", size) as at:
+            with self._unrolled("j", cols.width) as j:
+                where = self._where(index, lane, Poly(), j0 + j) | {k: at}
+                value = self._operand(t.vector, where)
+                to = (at * cols.width + j) * self.lanes + lane
+                w.body.append(Store(w.touch(name, "w"), to, value, None, True))
+        return name, cols.width
+
     # -- few rows -------------------------------------------------------------------------------
     def _few(self) -> tuple[Poly, Poly] | None:
         """A last block with few live rows would waste the other lanes: its rows are computed with
@@ -275,25 +320,29 @@ class Product:
         if self.tile.across:
             self._tile_across(index, rows, i0, cols)
             return
-        w, t, shape = self.w, self.tile, (rows.width, cols.width)
+        w, shape = self.w, (rows.width, cols.width)
         with w.vector(cols.live or self.live) as lane:
             acc = w.fresh("acc")
             zero = Const(0.0, self.n.dtype)
             w.body.append(Declare(acc, self.n.dtype, zero, shape))
 
             def at(i: Poly, j: Poly) -> dict[int, Poly]:
-                found = dict(index)
-                if t.rows is not None:
-                    found[t.rows] = i0 + i
-                if t.cols is not None:
-                    found[t.cols] = j0 + j
-                    found[t.lane] = index[t.lane] + lane
-                else:
-                    found[t.lane] = (j0 + j) * self.lanes + lane
-                return found
+                return self._where(index, lane, i0 + i, j0 + j)
 
             self._sum(acc, shape, at)
             self._finish(acc, shape, at)
+
+    def _where(self, index: dict[int, Poly], lane: Poly, row: Poly, col: Poly) -> dict[int, Poly]:
+        """The index of every label that is not summed."""
+        t, found = self.tile, dict(index)
+        if t.rows is not None:
+            found[t.rows] = row
+        if t.cols is not None:
+            found[t.cols] = col
+            found[t.lane] = index[t.lane] + lane
+        else:
+            found[t.lane] = col * self.lanes + lane
+        return found
 
     def _tile_across(self, index: dict[int, Poly], rows: Part, i0: Poly, cols: Part) -> None:
         w, t, shape = self.w, self.tile, (rows.width, cols.width)
@@ -366,7 +415,7 @@ class Product:
         w, t = self.w, self.tile
         with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
             where = at(i, j)
-            values = (self._operand(t.scalar, where), self._operand(t.vector, where))
+            values = (self._operand(t.scalar, where), self._vector(where, j))
             product = Op("mul", values, self.n.dtype)
             w.body.append(Accumulate(acc, (i, j), "add", product))
 
@@ -374,6 +423,14 @@ class Product:
         """The element of an operand at an index of all labels."""
         index = tuple(where[k] for k in self.n.ins[operand])
         return self.w.value(self.n.args[operand], index)
+
+    def _vector(self, where: Mapping[int, Poly], j: Poly) -> Value:
+        """The same of the operand read as vectors: vector j of a tile."""
+        if self.packed is None:
+            return self._operand(self.tile.vector, where)
+        name, width = self.packed
+        at = (where[self.n.summed[0]] * width + j) * self.lanes + str(self.w.lane)
+        return Load(self.w.touch(name, "r"), at, self.n.dtype, None, True)
 
     def _unrolled(self, stem: str, extent: int) -> AbstractContextManager[Poly]:
         return self.w.loop(stem, extent, unroll=extent)
@@ -421,11 +478,11 @@ class Product:
             self.tile_scratch = self.memory.fresh_buffer("tile", self.n.dtype, size, "private")
         name = w.touch(self.tile_scratch, "rw")
         with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
-            offset = (i * shape[1] + j) * self.lanes + Poly.of("l")
+            offset = (i * shape[1] + j) * self.lanes + str(w.lane)
             value = Get(acc, self.n.dtype, (i, j))
             w.body.append(Store(name, offset, value, None, True))
 
     def _parked(self, number: Poly) -> Value:
         assert self.tile_scratch is not None
         name = self.w.touch(self.tile_scratch, "rw")
-        return Load(name, number * self.lanes + "l", self.n.dtype, None, True)
+        return Load(name, number * self.lanes + str(self.w.lane), self.n.dtype, None, True)

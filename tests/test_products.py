@@ -1,0 +1,89 @@
+"""Products by register tiles: what their schedules say, and that all tiles compute the same.
+
+Attention and dense layers over (batch, tokens, features), where one block of samples is in lanes;
+each graph is run in every way and compared.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from fuzz_graphs import Case
+from fuzzing import check_case
+
+import symgrad as sg
+from symgrad.compile.pipeline import Pipeline
+from symgrad.node import Expr, Input, Parameter
+
+
+def case(outputs: dict[str, Expr], inputs: list[Input], parameters: list[Parameter]) -> Case:
+    rng = np.random.default_rng(0)
+    env = {x: rng.normal(size=x.shape) for x in [*inputs, *parameters]}
+    updates = {p: p - 0.1 * g for p, g in zip(parameters, sg.grad(outputs["loss"], parameters))}
+    return Case(0, inputs, outputs, updates, env, {})
+
+
+def dense(batch: int, tokens: int, features: int, width: int, activation: str) -> Case:
+    x = Input("x", (batch, tokens, features))
+    w = Parameter("w", (features, width))
+    b = Parameter("b", (width,))
+    v = Parameter("v", (width, features))
+    hidden = getattr(sg.nn, activation)(x @ w + b)
+    return case({"loss": sg.mean((hidden @ v - x) ** 2)}, [x], [w, b, v])
+
+
+def attention(batch: int, tokens: int, heads: int, width: int) -> Case:
+    x = Input("x", (batch, tokens, heads * width))
+    parameters = [Parameter(name, (heads * width, heads * width)) for name in "qkvo"]
+    q, k, v = (
+        sg.transpose(sg.reshape(x @ p, (batch, tokens, heads, width)), (0, 2, 1, 3))
+        for p in parameters[:3]
+    )
+    mixed = sg.transpose(sg.nn.functional.attention(q, k, v, causal=True), (0, 2, 1, 3))
+    y = sg.reshape(mixed, (batch, tokens, heads * width)) @ parameters[3]
+    return case({"loss": sg.mean(y**2)}, [x], parameters)
+
+
+DENSE = [
+    (16, 4, 16, 32),
+    (12, 5, 7, 24),
+    (16, 3, 9, 5),
+    (4, 8, 16, 16),
+    (3, 4, 16, 16),
+    (32, 2, 8, 8),
+]
+ATTENTION = [(16, 16, 2, 8), (5, 17, 2, 16), (16, 32, 1, 4)]
+
+
+@pytest.mark.parametrize("sizes", DENSE)
+def test_dense_layers_of_tokens(sizes: tuple[int, int, int, int]) -> None:
+    check_case(dense(*sizes, "gelu"))
+
+
+@pytest.mark.parametrize("sizes", ATTENTION)
+def test_attention(sizes: tuple[int, int, int, int]) -> None:
+    check_case(attention(*sizes))
+
+
+def lines(c: Case) -> str:
+    loss, updates = c.outputs["loss"], c.updates
+    step = sg.function(c.inputs, loss, updates=updates)
+    pipeline: Pipeline = step._pipeline
+    return pipeline.schedule.text()
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_the_derivative_of_an_activation_is_kept_in_place_of_its_argument(activation: str) -> None:
+    text = lines(dense(16, 4, 16, 32, activation))
+    product = next(line for line in text.splitlines() if ": contract" in line and "mul" in line)
+    results = re.search(r"\((.*)\): (.*)", product)
+    assert results is not None
+    assert "contract" not in results[1], product  # the sum itself is not stored
+
+
+def test_heads_are_read_where_they_lie() -> None:
+    """Gradients of the three projections are copied, transposed, for those of the weights."""
+    found = re.findall("^.*reshape.*$", lines(attention(16, 16, 2, 16)), re.M)
+    assert sum(line.startswith("convert") for line in found) <= 3, found
