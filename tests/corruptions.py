@@ -28,6 +28,7 @@ import test_grad
 import test_grad_reindex
 import test_memory
 import test_ops_table
+import test_pool
 import test_pooling
 import test_profile
 import test_recompute
@@ -37,13 +38,14 @@ import test_rewrite_normalisation
 import test_rewrite_rules
 import test_schedule_cases
 import test_state
+import test_threads
 import test_vecmath
 import test_verify
 import test_winograd
 from corrupting import Change, anywhere, body, edit, item, partial, rule, rule_named, text
 from mpmath import mp
 
-from codegen import entry
+from codegen import bundle, entry
 from codegen.target import Target
 from symgrad.rewrite.patterns import (
     apply,
@@ -108,6 +110,22 @@ def emitted(test: Callable[..., Any], *arguments: Any) -> None:
 def epochs(test: Callable[..., Any], *arguments: Any) -> None:
     """A test of native epochs."""
     test(logged, *arguments)
+
+
+def shared(test: Callable[..., Any], *arguments: Any) -> None:
+    """A test of kernels shared among threads, however small these are; by a pool of its own."""
+    bundle._pool.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("codegen.shares.GRAIN", 1e-3)
+        test(*arguments)
+    bundle._pool.cache_clear()
+
+
+def in_parts() -> None:
+    """Random graphs, their sums in parts."""
+    for seed in (33, 284, 10003):
+        with pytest.MonkeyPatch.context() as patch:
+            test_threads.test_sums_in_parts(seed, patch)
 
 
 def logged(rows: int) -> test_batches.Logged:
@@ -244,12 +262,16 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("one block too few", edit(f"{SCHEDULE}:Symbols.blocks", '"ceildiv"', '"div"'), of(graphs)),
     ("the rest of a tiling lost", edit(f"{SCHEDULE}:split", "if parts > more:", "if not more:"), of(graphs)),
     ("sums across lanes without a mask", edit(f"{SCHEDULE}:Product._tile_across", "live = live_lanes(self.s, size, b)", "live = None"), of(graphs)),
-    ("the end of a panel not multiplied", edit(f"{SCHEDULE}:Product._sum", "if remainder.constant != 0:", "if False:"), of(graphs)),
+    ("the end of a panel not multiplied", edit(f"{SCHEDULE}:Product._loop_over", "if remainder.constant != 0:", "if False:"), of(graphs)),
     ("the epilogue reads behind the end", edit(f"{SCHEDULE}:Product._live", "if self.tile.across or", "if True or"), of(graphs)),
     ("the result stored without its epilogue", edit(f"{SCHEDULE}:Product._finish", 'w.bind(node, index, w.let(w.compute(node, index), "e"))', "w.bind(node, index, value)"), of(graphs)),
     ("tiles converted with the wrong stride", edit(f"{SCHEDULE}:_rows_to_lanes", "b * lanes * features + j", "b * lanes * features"), of(graphs)),
     ("tiles converted to the wrong block", edit(f"{SCHEDULE}:_lanes_to_rows", "b * w.lanes * features + j", "b * features + j"), of(graphs)),
-    ("panels of the wrong height", edit(f"{SCHEDULE}:_lanes_to_panels", "b * (lanes * lanes)", "b * lanes"), of(graphs)),
+    ("panels of the wrong height", edit(f"{SCHEDULE}:_lanes_to_panels", "(at[0] + first) * w.lanes", "at[0] + first"), of(graphs)),
+    ("accumulators torn from their tiles", edit(f"{SCHEDULE}:_pieces", "if used:", "if False:"), of(graphs)),
+    ("axes that do not run together outside", edit("symgrad.schedule.outer:_spread", "if axes != {label[n]}:", "if False:"), of(graphs)),
+    ("parts of sums lost", edit(f"{SCHEDULE}:_RowPass._add_parts", '"ceildiv"', '"div"'), of(in_parts)),
+    ("sums that are kept apart not summed", edit(f"{SCHEDULE}:_sum_of_parts", "offset + turn * count", "offset"), of(in_parts)),
     ("idle lanes of an operand that has none", edit(f"{SCHEDULE}:Product._padded", "for k in (0, 1) if", "for k in (self.tile.vector,) if"), of(graphs)),
     ("the narrow rest of a conversion lost", edit(f"{SCHEDULE}:_tiles", 's.derived("ceildiv", rest, lanes, f"{features}.tail")', "Poly()"), of(graphs)),
     ("in place where operands lie otherwise", edit(f"{SCHEDULE}:_Builder._inplace", 'if group.kind != "plain" or not w.was_flat:', 'if group.kind in ("convert", "copy"):'), of(graphs)),
@@ -268,7 +290,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("fills not taken at the border", edit(f"{SCHEDULE}:Writer._reindexed", "if not n.inside(axis):", "if False:"), of(graphs)),
     ("strided views without their gaps", edit(f"{SCHEDULE}:Writer._reindexed", "if divisor != 1:", "if False:"), of(graphs)),
     ("reshapes in the wrong order", edit(f"{SCHEDULE}:Writer.unravel", "*([linear] if rest else []), *reversed(behind)", "*reversed(behind), *([linear] if rest else [])"), of(graphs)),
-    ("few last rows taken for the first", edit(f"{SCHEDULE}:Product._few_rows", "row = main * self.lanes + r", "row = r"), of(graphs)),
+    ("few last rows taken for the first", edit(f"{SCHEDULE}:Product._few_tile", "t.lane: row,", "t.lane: row * 0,"), of(graphs)),
     ("leading axes taken for others", edit(f"{SCHEDULE}:Writer.unravel", "index.append(at[i])", "index.append(at[-1])"), of(graphs)),
     ("diagonals read where there is nothing", edit(f"{SCHEDULE}:Writer.address", "and not beside", ""), of(graphs)),
     ("a picked index off by one", edit(f"{SCHEDULE}:Writer.gather_index", 'Op("sub", (Index(size, "int64"), Const(1, "int64")), "int64")', 'Op("sub", (Index(size, "int64"), Const(2, "int64")), "int64")'), of(graphs)),
@@ -285,6 +307,13 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("in place of a part", edit("codegen.memory:inplace_pairs", "if alone and not any(call.offsets[i] for i in at if call.offsets):", "if alone:"), of(every, test_memory.test_no_sharing_where_it_would_be_wrong)),
     ("plans not checked", edit("codegen.memory:check", "for k, (at, name) in enumerate(live):", "for k, (at, name) in enumerate(live[:0]):"), of(test_memory.test_check_catches_a_moved_buffer, 0)),
     # -- verifiers
+    ("one copy of private memory for all threads", edit("codegen.memory:planned", "program.threads", "1"), of(test_pool.test_every_thread_has_its_own_private_memory)),
+    ("races not noticed", edit("codegen.closures:Watch.note", "if clash.any():", "if False:"), of(every, test_pool.test_races_are_found)),
+    ("private memory that outlives a turn", edit("codegen.interpret:_turn", "for array in private:", "for array in private[:0]:"), of(test_pool.test_private_memory_does_not_outlive_a_turn)),
+    ("what turns share not verified", edit("codegen.verify:_check_sharing", 'if param.name in common and buffers[name].role != "private":', "if False:"), of(every, test_pool.test_what_may_not_be_split)),
+    ("anything beside split loops", edit("codegen.splits:check", "elif not isinstance(s, Let):", "elif False:"), of(every, test_pool.test_what_may_not_be_split)),
+    ("turns of split loops a turn early", edit("codegen.emit_statements:Statements._within", "Poly.of(TURN) - first", "Poly.of(TURN) - first - 1"), of(shared, test_pool.test_results_do_not_depend_on_threads, 3, 33)),
+    ("turns lost between two parts", text("codegen.threads:WORK", "%finish = udiv i64 %finish.scaled, %chunks", "%finish = udiv i64 %begin.scaled, %chunks"), of(shared, test_pool.test_results_do_not_depend_on_threads, 3, 33)),
     ("bounds not verified", edit("codegen.verify:_check_call", "if access.low + offset < 0 or access.high + offset >= buffer.size:", "if False:"), of(every, test_verify.test_broken_programs)),
     # -- polynomials
     ("a coefficient of exp", item("codegen.vecmath.exponential:EXP", "float32", (0.00019673, 0.00141080, 0.0083357, 0.041661, 0.16666618, 0.500003)), of(test_vecmath.test_interpreted, "exp", "float32", True)),

@@ -28,6 +28,7 @@ import symgrad as sg
 from codegen import interpret as loop_interpreter
 from codegen import memory
 from codegen.target import Target
+from codegen.verify import verify
 from symgrad import rewrite, sizes
 from symgrad.interpret import evaluate
 from symgrad.schedule import Schedule, schedule
@@ -127,6 +128,7 @@ def check_case(
     for name in targets:
         target = Target.named(name)
         planned = schedule(case.inputs, case.outputs, case.updates, target=target)
+        verify(planned.program)
         plan = memory.plan(planned.program)
         memory.check(planned.program, plan)
         if loops and name == targets[0]:

@@ -59,6 +59,15 @@ def test_random_graphs(seed: int) -> None:
             assert array.tobytes() == found[name].tobytes(), f"{name} differs on {count} threads"
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sums_in_parts(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were much to sum: parts of sums, and their sums."""
+    for module in ("rowpass", "reductions"):
+        monkeypatch.setattr(f"symgrad.schedule.{module}.WORK", 1)
+    monkeypatch.setattr("symgrad.schedule.reductions.MANY", 2)
+    fuzzing.check(seed, ("sse2",))
+
+
 def mlp() -> tuple[Any, list[np.ndarray]]:
     rng = np.random.default_rng(0)
     batch = sg.dim("batch", max=96)
