@@ -119,12 +119,19 @@ class Windows:
 
     @property
     def samples(self) -> tuple[int, ...]:
-        """Axes of the image that are neither slid along nor its channels, which come last."""
+        """Axes of the image that are neither slid along nor its channels.
+
+        The first one is. Of the others the channels are what is summed with the other operand
+        where samples are not, or the other way round: an axis of space along which the kernel has
+        a single tap goes with the samples.
+        """
         sliding = {a.axis for a in self.axes}
         still = [a for a in range(self.base.ndim) if a not in sliding]
-        while len(still) > 2 and self.base.shape[still[-1]] == 1:
-            still.pop()  # an axis of space with one element slides nowhere
-        return tuple(still if len(self.spatial) < len(self.axes) else still[:-1])
+        if len(self.spatial) < len(self.axes) or not still:
+            return tuple(still)
+        with_other = [self.forms[a].label in self.other for a in still]
+        channels = [a for a, both in zip(still, with_other) if both != with_other[0]] or still
+        return tuple(a for a in still if a != channels[-1])
 
     @property
     def over_samples(self) -> bool:
