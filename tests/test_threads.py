@@ -116,6 +116,22 @@ def test_training_gives_the_same_bits(build: Callable[[], Any], batch: int) -> N
         assert not different, f"{different} differ on {count} threads"
 
 
+@pytest.mark.usefixtures("everything_is_worth_it")
+def test_gradients_of_large_filters() -> None:
+    """Too large for parts of sums: threads share the outputs."""
+    rng = np.random.default_rng(0)
+    x, t = sg.input("x", (16, 48, 8, 8), "float64"), sg.input("t", (16, 72, 8, 8), "float64")
+    w = sg.parameter("w", (72, 48, 7, 7), dtype="float64")
+    gradient = sg.grad(sg.sum(sg.nn.conv2d(x, w, padding=3) * t), [w])[0]
+    data = [rng.normal(size=leaf.shape) for leaf in (x, t)]
+    wanted = sg.function([x, t], gradient, target="interpret")(*data)
+    functions = [sg.function([x, t], gradient, threads=count) for count in COUNTS]
+    alone, *found = [f(*data) for f in functions]
+    np.testing.assert_allclose(alone, wanted, rtol=1e-11, atol=1e-11)
+    assert all(alone.tobytes() == other.tobytes() for other in found)
+    assert shares(functions[1]._pipeline.schedule.program)
+
+
 def test_large_steps_are_shared_out() -> None:
     """At the usual grain: products, passes over rows, updates of a step that takes a while."""
     x, y = sg.input("x", (256, 512)), sg.input("y", (256,), "int32")

@@ -168,32 +168,53 @@ class Filters(Product):
         assert self.rows is not None
         self._place_parts()
         w.independent = self.bands > 1  # the sum over the blocks of one band stays in order
+        if self.bands == 1 and self.layout.order[0] == self.layout.lane:
+            self._by_outputs()
+            return w
         with w.loop("band", self.bands) as band:
-            self._clear(band)
-            extra = [k for k in self.n.out if k not in self._tiled()]
-            with ExitStack() as stack:
-                index = {k: self._whole(stack, k) for k in extra}
-                blocks = self.s.blocks(self.extents[self.rows])
-                block = stack.enter_context(w.loop("b", blocks))
-                for phases in itertools.product(*(a.phases() for a in self.windows.axes)):
-                    if all(p.taps for p in phases):
-                        self._outputs(index, band, block, phases)
+            self._clear(band * self.elements, self.elements)
+            for index, block, phases in self._blocks():
+                self._outputs(index, band, block, phases)
         return w
+
+    def _by_outputs(self) -> None:
+        """Large weights: outputs outside, so that what is added to stays in cache; threads share
+        the outputs."""
+        w, height = self.w, self._height()
+        w.independent = True
+        panel = self.elements // -(-self.size_out // self.lanes)
+        for start, width, count in self._output_parts(height):
+            with w.loop("o", count, keep=True) as part:
+                first = part * width + start
+                self._clear(first * panel, width * panel)
+                for index, block, phases in self._blocks():
+                    self._taps(index, Poly(), block, phases, first, width, height)
+
+    def _blocks(self) -> Iterator[tuple[dict[int, Poly], Poly, Sequence[Phase]]]:
+        """Loops over blocks of rows, and the phases in each."""
+        assert self.rows is not None
+        extra = [k for k in self.n.out if k not in self._tiled()]
+        with ExitStack() as stack:
+            index = {k: self._whole(stack, k) for k in extra}
+            blocks = self.s.blocks(self.extents[self.rows])
+            block = stack.enter_context(self.w.loop("b", blocks))
+            for phases in itertools.product(*(a.phases() for a in self.windows.axes)):
+                if all(p.taps for p in phases):
+                    yield index, block, phases
 
     def _tiled(self) -> set[int | None]:
         return {self.outputs, self.tile.rows, *self.windows.places}
 
-    def _clear(self, band: Poly) -> None:
+    def _clear(self, first: Poly, elements: int) -> None:
         w = self.w
         zero = Const(0.0, self.n.dtype)
         name = w.touch(self.parts, "rw")
-        blocks = -(-self.elements // self.lanes)
-        with w.loop("z", blocks) as z:
+        with w.loop("z", -(-elements // self.lanes)) as z:
             live = None
-            if self.elements % self.lanes:
-                live = Poly.of(self.elements) - z * self.lanes
+            if elements % self.lanes:
+                live = Poly.of(elements) - z * self.lanes
             with w.vector(live) as lane:
-                at = band * self.elements + z * self.lanes + lane
+                at = first + z * self.lanes + lane
                 w.body.append(Store(name, at, zero, None, live is None))
 
     def _outputs(

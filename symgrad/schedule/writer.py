@@ -133,10 +133,12 @@ class Writer:
         return self.fresh(stem) if name in self.symbols.names else name
 
     @contextmanager
-    def loop(self, stem: str, extent: Poly | int, unroll: int = 1) -> Iterator[Poly]:
-        """A loop; a single turn costs nothing (the variable is 0)."""
+    def loop(
+        self, stem: str, extent: Poly | int, unroll: int = 1, keep: bool = False
+    ) -> Iterator[Poly]:
+        """A loop; a single turn costs nothing (the variable is 0), unless it is to be kept."""
         extent = Poly.of(extent)
-        if extent.constant == 1:
+        if extent.constant == 1 and not keep:
             yield Poly()
             return
         var = self.fresh(stem)
