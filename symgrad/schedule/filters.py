@@ -443,6 +443,8 @@ class _Tile:
         with self._several(taps) as i, f._unrolled("c", self.many) as c:
             with f._unrolled("j", self.width) as j:
                 at = {**where, **self._place(slide, phase, self.taps.first + i, y)}
+                if slide.place is not None:  # which the other operand may have too
+                    at[slide.place] = (self.taps.first + i) * phase.stride + phase.first
                 if f.tile.rows is not None:
                     at[f.tile.rows] = self.channel + c
                 at[f.outputs] = self._output(j, lane)
