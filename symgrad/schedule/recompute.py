@@ -29,6 +29,7 @@ from symgrad.schedule.kept import COSTS, is_elementwise, is_leaf_in_memory, is_p
 FREE = 8  # operations that cost less than writing a value and reading it back
 SMALL = 512  # a value that is so small a part of the peak is kept
 ROUNDS = 4
+FAR = 8  # times the cache
 
 
 class Arrangement(Protocol):
@@ -64,13 +65,15 @@ Allowed = Callable[[Expr], bool]
 
 def fit(arrange: Arrange, roots: list[Expr], limit: int | None, worth: int) -> Fitted:
     """The arrangement with the least recomputation whose peak is at most `limit`, or with the
-    lowest peak if there is none. What costs no time is recomputed where the peak is over `worth`
-    (below that everything is in the cache)."""
+    lowest peak if there is none. What costs no time is recomputed where the peak is over `worth`,
+    the bytes of a cache: below that everything is at hand. Far above it a cheap value that is
+    computed again is sooner there than one that comes from memory, even by a pass of its own."""
     search = _Search(arrange, roots)
-    free = search.lowered(search.is_free) if search.before > worth else search.plain
-    if limit is None or free.peak <= limit:
-        return free
-    best = free
+    best = search.plain
+    if search.before > worth:
+        best = search.lowered(search.is_cheap if search.before > FAR * worth else search.is_free)
+    if limit is None or best.peak <= limit:
+        return best
     for allowed in (search.is_cheap, lambda n: True):
         found = search.lowered(allowed)
         if found.peak < best.peak:
