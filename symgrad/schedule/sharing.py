@@ -54,7 +54,7 @@ def _pieces(body: Sequence[Stmt]) -> list[list[Stmt]]:
     pieces: list[list[Stmt]] = []
     home: dict[str, int] = {}  # the piece of every accumulator, and of what is made of it
     for s in body:
-        used = [home[name] for name in _names(s) if name in home]
+        used = [home[name] for name in _names(s) if name in home] if home else []
         if used:
             first = min(used)
             joined = [t for piece in pieces[first:] for t in piece]
