@@ -92,6 +92,7 @@ def test_a_budget_is_kept_and_changes_no_bit(
     report = small.report()
     assert "computed again instead of kept" in report
     assert "test_recompute.py:" in report.split("computed again")[1]
+    assert small.stage("schedule").count(" again") > whole.stage("schedule").count(" again")
     assert same(trained(small, data), trained(whole, data))
 
 

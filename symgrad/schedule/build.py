@@ -456,7 +456,8 @@ class _Builder:
             self.kernels[name] = replace(
                 kernel, name=name, inplace=inplace, comment=comment, sources=lines
             )
-        self.lines.append(f"{name}({', '.join(buffers)}): {', '.join(n.name for n in nodes)}")
+        computed = ", ".join(n.name + (" again" if n in self.again else "") for n in nodes)
+        self.lines.append(f"{name}({', '.join(buffers)}): {computed}")
         return Call(name, buffers, (0,) * len(buffers))
 
     def _inplace(self, w: Writer, group: Group) -> tuple[tuple[str, str], ...]:
