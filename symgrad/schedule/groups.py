@@ -32,7 +32,7 @@ from symgrad.schedule.kept import (
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import elements
 
-FUSED_UPDATE = 1 << 16  # elements of a weight up to which any update joins its gradient's kernel
+FUSED_UPDATE = 1 << 13  # elements of a weight up to which any update joins its gradient's kernel
 SHORT_UPDATE = 5  # operations of an update that joins it at any size
 
 

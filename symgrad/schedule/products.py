@@ -36,6 +36,7 @@ from symgrad.schedule.writer import At, Memory, Writer
 from symgrad.sizes import maximum
 
 GROUPS = (4, 3, 2, 1)  # tiles that a stream of vectors may serve at once, the best first
+BESIDE = {32: 6, 16: 3}  # vectors side by side of two operands in lanes, by registers
 PACKED = 6144  # elements in half of the first cache
 PAGE = 1024  # elements that are a multiple of the first cache's sets
 MANY_ROWS = 16  # that read a copy of vectors
@@ -122,7 +123,7 @@ class Product:
         blocks = self._col_blocks()
         known = blocks.constant
         if self.tile.cols is not None and known is not None and not self.tile.across:
-            return split(known, 4 if self._both() else 2)[0][1]
+            return split(known, BESIDE[self.registers] if self._both() else 2)[0][1]
         if known is None:
             return 2
         if known <= 1:
