@@ -40,7 +40,7 @@ def write_reduce(nest: Nest, group: Group) -> list[Writer]:
     """The kernels of a group."""
     first = group.nodes[0]
     order = loop_order(first, nest.fusion.layouts[ordering_operand(first)].order)
-    w, gone, lane = Writer(nest.memory), list(reduced_axes(first)), _lane_axis(nest, first)
+    w, gone, lane = Writer(nest.memory), list(reduced_axes(first)), _lane_axis(nest, first, order)
     w.independent = True
     apart = _apart(group, order, lane)
     if apart is None:
@@ -181,7 +181,7 @@ def _kept_axes(n: Expr) -> list[int]:
     return [i for i in range(len(space_of(n))) if i not in gone]
 
 
-def _lane_axis(nest: Nest, n: Expr) -> int | None:
+def _lane_axis(nest: Nest, n: Expr, order: Sequence[int]) -> int | None:
     """The axis of the space that runs in lanes: the rows, else the contiguous axis."""
     for i, a in enumerate(n.args):
         labels = n.ins[i] if isinstance(n, Contract) else tuple(range(a.ndim))
@@ -194,4 +194,4 @@ def _lane_axis(nest: Nest, n: Expr) -> int | None:
         if home is not None and labels:
             layout = home[1]
             return labels[layout.lane if layout.lane is not None else layout.order[-1]]
-    return len(space_of(n)) - 1 if space_of(n) else None
+    return order[-1] if order else None
