@@ -351,9 +351,9 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("bands that are not cleared", edit("symgrad.schedule.winograd_gradients:Gradients._clear", "self.algorithm.positions * self.s_rows", "1"), of(test_winograd.test_shapes, "weight gradient", "even")),
     ("large tiles where nothing is tolerated", edit("symgrad.schedule.winograd:plan", "tolerance >= ", "tolerance <= "), of(test_winograd.test_chosen_where_it_is_faster, "forward", "small images")),
     # -- memory, counts, profiles
-    ("copies that nobody reads", edit("symgrad.schedule.recompute:rewritten", "new[r] if r in late else r", "r"), of(test_recompute.test_a_budget_is_kept_and_changes_no_bit, test_recompute.deep, test_recompute.X, 0.7)),
-    ("copies made early", edit("symgrad.schedule.build:_Builder._late_copies", "if self._is_repeated(g):", "if False:"), of(test_recompute.test_a_budget_is_kept_and_changes_no_bit, test_recompute.deep, test_recompute.X, 0.7)),
-    ("copies made with the values they repeat", edit("symgrad.schedule.groups:Fusion._epilogue", "if n in self.again:", "if False:"), of(test_recompute.test_a_budget_is_kept_and_changes_no_bit, test_recompute.deep, test_recompute.X, 0.7)),
+    ("copies that nobody reads", edit("symgrad.schedule.recompute:rewritten", "new[r] if r in late else r", "r"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
+    ("copies made early", edit("symgrad.schedule.build:_Builder._late_copies", "if self._is_repeated(g):", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
+    ("copies made with the values they repeat", edit("symgrad.schedule.groups:Fusion._epilogue", "if n in self.again:", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("a cut that costs too much", edit("symgrad.schedule.flow:Network.cut", "if self.room[arc ^ 1] and", "if"), of(test_recompute.test_cuts_are_the_cheapest, 3)),
     ("a budget that nobody checks", edit("symgrad.schedule.budget:within", "size <= limit", "True"), of(test_recompute.test_a_budget_too_small_is_one_clear_error)),
     ("idle lanes counted", edit("codegen.counts:_Outline._block", "Poly.of(self.lanes) if s.live is None else s.live", "Poly.of(self.lanes)"), of(test_counts.test_idle_lanes_do_nothing_and_invariant_loads_are_done_once)),

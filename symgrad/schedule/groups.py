@@ -70,10 +70,10 @@ class Fusion(Kept):
         """`alone` are products that take no epilogue: their sums are complete in the end only.
         `again` are values computed a second time, late: not in the kernels of the first time.
         `pinned` are views that are computed all the same."""
-        super().__init__(nodes, roots, pinned)
+        super().__init__(nodes, roots, pinned, again)
         self.keep(early(self))
         self.lane_axes, self.layouts = lane_axes, layouts
-        self.alone, self.again = alone, again
+        self.alone = alone
         self.groups: list[Group] = []
         self.of_kind: dict[str, list[Group]] = {}
         self.group_of: dict[Expr, Group] = {}

@@ -33,6 +33,7 @@ from symgrad.schedule.symbols import elements
 
 CHEAP = 2  # operations: computing such a value again beats keeping it
 CHEAP_SCALAR = 8  # the same for a 0-d value, computed once per kernel
+CHEAP_AGAIN = 8  # the same for a value that is not kept, where it is computed for later readers
 LONGEST = 60  # operations inlined into one expression before it is cut
 COSTS = {
     "div": 4, "sqrt": 6, "exp": 12, "expm1": 16, "log": 14, "log1p": 18, "sin": 16, "cos": 16,
@@ -116,10 +117,15 @@ class Kept:
     """The named nodes of a program. `readers` are the named nodes that read a value."""
 
     def __init__(
-        self, nodes: Sequence[Expr], roots: Iterable[Expr], pinned: Collection[Expr] = ()
+        self,
+        nodes: Sequence[Expr],
+        roots: Iterable[Expr],
+        pinned: Collection[Expr] = (),
+        again: Collection[Expr] = (),
     ) -> None:
-        """`pinned` are views that are computed all the same."""
-        self.nodes, self.roots = nodes, {*roots, *pinned}
+        """`pinned` are views that are computed all the same, `again` values computed once more
+        in order not to be kept."""
+        self.nodes, self.roots, self.again = nodes, {*roots, *pinned}, again
         self.cost = self._costs()
         self._keep_all(self._choose_named())
 
@@ -179,14 +185,14 @@ class Kept:
             return operand
         if operand or cost[n] >= LONGEST:
             return True
-        if cost[n] <= (CHEAP if n.shape else CHEAP_SCALAR):
+        if cost[n] <= (CHEAP_AGAIN if n in self.again else CHEAP if n.shape else CHEAP_SCALAR):
             return False
         return readers > 1 or (spread > elements(n.shape) and cost[n] > 2 * CHEAP)
 
     def _costs(self) -> dict[Expr, int]:
         cost: dict[Expr, int] = {}
         for n in self.nodes:
-            if not is_elementwise(n) and not is_view(n):
+            if is_identity(n) or not is_elementwise(n) and not is_view(n):
                 cost[n] = 0
                 continue
             own = (
