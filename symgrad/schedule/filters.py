@@ -109,7 +109,9 @@ class Filters(Product):
         taps = self.windows.taps  # where no rows are, samples are summed outside of all else
         self.samples = [k for k in n.summed if k not in taps] if self.rows is None else []
         self.live: Poly | None = None  # outputs in lanes, where some are idle
-        self.outputs = t.cols if t.across else t.lane
+        outputs = t.cols if t.across else t.lane
+        assert outputs is not None
+        self.outputs = outputs
         self.size_out = maximum(self.extents[self.outputs])
         self.channels = maximum(self.extents[t.rows]) if t.rows is not None else 1
         self.layout = self._part_layout()
@@ -318,7 +320,15 @@ class Filters(Product):
     def _operand(self, operand: int, where: Mapping[int, Poly]) -> Value:
         if operand != self.windows.image:
             return super()._operand(operand, where)
-        return self.w.load(self.windows.base, self.windows.index(where))
+        return self.w.load(self.windows.base, self.windows.index(where), self._in_image(where))
+
+    def _in_image(self, where: Mapping[int, Poly]) -> Value | None:
+        """Where groups run in lanes, the image too has no more of them than there are."""
+        groups = self.outputs in self.n.ins[self.windows.image]
+        if self.w.lane is None or not groups or self.size_out % self.lanes == 0:
+            return None
+        end = Const(self.size_out, "int64")
+        return self.w.let(Op("less", (Index(where[self.outputs], "int64"), end), "bool"), "there")
 
     # -- the sum of the bands -------------------------------------------------------------------
     def combine(self) -> Writer | None:
