@@ -96,3 +96,27 @@ def test_networks_are_in_normal_form(name: str) -> None:
     new, _ = rewrite.run([loss, *sg.grad(loss, net.parameters())])
     again, log = rewrite.run(new)
     assert all(a is b for a, b in zip(new, again)), "; ".join(map(str, log))
+
+
+@pytest.mark.parametrize("name", ["lenet", "vgg_small", "resnet20", "gpt"])
+def test_every_product_is_differentiated_once(name: str) -> None:
+    """A stable loss must not split the network below it: two products back for each forward, but
+    for those that read the data."""
+    n = sg.dim("n", max=4)
+    shapes = {"lenet": (n, 1, 28, 28), "gpt": (n, 64)}
+    shape = shapes.get(name, (n, 3, 32, 32))
+    net = getattr(models, name)()
+    x = sg.input("x", shape, dtype="int32" if name == "gpt" else "float32")
+    y = sg.input("y", shape[:2] if name == "gpt" else (n,), dtype="int32")
+    logits = net(x, training=True)
+    if name == "gpt":
+        logits, y = sg.reshape(logits, (-1, 65)), sg.reshape(y, -1)
+    loss = sg.losses.cross_entropy(logits, y)
+
+    def products(outputs: list[Expr]) -> int:
+        nodes = [e for e in toposort(rewrite.run(outputs)[0]) if isinstance(e, Contract)]
+        return sum(len(e.args) > 1 and all(a.ndim > 1 for a in e.args) for e in nodes)
+
+    forward = products([loss])
+    data = 0 if name == "gpt" else 1
+    assert products([loss, *sg.grad(loss, net.parameters())]) == 3 * forward - data

@@ -358,12 +358,17 @@ def rewrite(
 def rewrite_where_needed(
     outputs: Sequence[Expr], rules: RuleSet
 ) -> tuple[list[Expr], list[Rewrite]]:
-    """The same, but what was only brought into another form stays the node it was."""
+    """The same, but what was only brought into another form stays the node it was.
+
+    That is a node of the outputs, never a step of the way to another form: a node that both kinds
+    of readers found in two forms would be differentiated twice, with all that is below it.
+    """
     run = Run(rules, rules)
     new = [run.rewrite(e) for e in outputs]
     back: dict[Expr, Expr] = {}
+    given = count_uses(outputs)
     for n, final in run.final.items():
-        if n is not final and n not in run.changed:
+        if n in given and n is not final and n not in run.changed:
             back.setdefault(final, n)
     return substitute(new, back), run.log
 
