@@ -64,7 +64,7 @@ class Slot:
         return self.layout.unpack(self.memory, self.shape, self.lanes)
 
     def write(self, array: Array) -> None:
-        self.memory[:] = self.layout.pack(array, self.lanes).reshape(-1)
+        self.layout.fill(self.memory, array, self.lanes)
 
 
 class Store(MutableMapping[str, Array]):
@@ -119,9 +119,7 @@ class Store(MutableMapping[str, Array]):
         fresh = {p.name: p for p in parameters if p.name not in self.slots}
         values = {name: initial(p, self.seed) for name, p in fresh.items()}
         for name, p in fresh.items():
-            memory = aligned(values[name].size, p.dtype)
-            memory[:] = values[name].reshape(-1)
-            self.slots[name] = Slot(p, row_major(p.ndim), 1, memory)
+            self.slots[name] = Slot(p, row_major(p.ndim), 1, values[name].reshape(-1))
 
     def place(self, parameter: Parameter, layout: Layout, lanes: int) -> Array:
         """The memory of a parameter for native code, laid out as asked; it stays there."""
@@ -134,10 +132,11 @@ class Store(MutableMapping[str, Array]):
                     "that share a state must be compiled for the same target"
                 )
             return slot.memory
-        value = slot.read()
+        plain = slot.memory.reshape(slot.shape) if slot.layout.plain else slot.read()
         slot.layout, slot.lanes, slot.fixed = layout, lanes, True
         slot.memory = aligned(layout.elements(slot.shape, lanes), parameter.dtype)
-        slot.write(value)
+        if np.ravel(plain).view(np.uint8).any():  # zeros are there already, untouched
+            slot.write(plain)
         return slot.memory
 
     def snapshot(self) -> dict[str, Array]:
@@ -247,7 +246,8 @@ def initial(parameter: Parameter, seed: int) -> Array:
             f"{parameter.kind} {parameter.name!r} of shape {show(shape)}: its init rule gave "
             f"shape {show(array.shape)}" + source.quote(parameter.where)
         )
-    return np.ascontiguousarray(np.broadcast_to(array, shape), parameter.dtype).reshape(shape)
+    made = np.ascontiguousarray(np.broadcast_to(array, shape), parameter.dtype).reshape(shape)
+    return made.copy() if np.may_share_memory(made, array) else made
 
 
 # -- files -----------------------------------------------------------------------------------

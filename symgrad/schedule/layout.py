@@ -29,6 +29,11 @@ class Layout:
     order: tuple[int, ...]
     lane: int | None = None
 
+    @property
+    def plain(self) -> bool:
+        """NumPy's C order."""
+        return self.lane is None and self.order == tuple(range(len(self.order)))
+
     def stored(self, shape: Shape, lanes: int) -> tuple[int, ...]:
         """The shape in memory at the planned maximum."""
         sizes = [maximum(s) for s in shape]
@@ -43,15 +48,31 @@ class Layout:
 
     def pack(self, array: np.ndarray[Any, Any], lanes: int) -> np.ndarray[Any, Any]:
         """A plain array in this layout, idle lanes zero."""
+        memory = np.zeros(self.stored(array.shape, lanes), array.dtype)
+        self.fill(memory, array, lanes)
+        return memory
+
+    def fill(
+        self, memory: np.ndarray[Any, Any], array: np.ndarray[Any, Any], lanes: int
+    ) -> None:
+        """Writes a plain array into memory of this layout; idle lanes stay as they are."""
+        stored = memory.reshape(self.stored(array.shape, lanes))
         if self.lane is None:
-            return np.ascontiguousarray(array.transpose(self.order))
-        pad = -array.shape[self.lane] % lanes
-        widths = [(0, pad if a == self.lane else 0) for a in range(array.ndim)]
-        cut = np.pad(array, widths)
-        shape = list(cut.shape)
-        shape[self.lane : self.lane + 1] = [shape[self.lane] // lanes, lanes]
+            stored[...] = array.transpose(self.order)
+            return
+        full = array.shape[self.lane] // lanes
+        shape = list(array.shape)
+        shape[self.lane : self.lane + 1] = [full, lanes]
+        whole, rest = np.split(array, [full * lanes], axis=self.lane)
         axes = [a if a <= self.lane else a + 1 for a in self.order]
-        return np.ascontiguousarray(cut.reshape(shape).transpose(*axes, self.lane + 1))
+        place = self.order.index(self.lane)
+        blocks = np.moveaxis(stored, place, 0)  # a view: the blocks of the lane axis first
+        np.moveaxis(blocks[:full], 0, place)[...] = whole.reshape(shape).transpose(
+            *axes, self.lane + 1
+        )
+        if rest.size:
+            others = [a for a in self.order if a != self.lane]
+            blocks[full, ..., : rest.shape[self.lane]] = rest.transpose(*others, self.lane)
 
     def unpack(
         self, memory: np.ndarray[Any, Any], shape: tuple[int, ...], lanes: int
