@@ -98,11 +98,11 @@ class _Search:
         return own_cost(self.fusion, n) <= FREE
 
     def least(self, found: Fitted, limit: int) -> Fitted:
-        """As few of the recomputed values as will do, those first that cost least for a byte."""
+        """About as few of the recomputed values as will do, the cheapest first."""
         self.fusion = self.plain.arranged.fusion
         values = sorted(found.recomputed, key=lambda n: (own_cost(self.fusion, n), -n.height))
         low, high = 0, len(values)  # so many are too few, so many are enough
-        while high - low > 1:
+        while high - low > max(1, len(values) // 16):
             middle = (low + high) // 2
             chosen = set(values[:middle])
             tried = self.lowered(lambda n: n in chosen)  # noqa: B023 - used at once
