@@ -104,10 +104,15 @@ def _divide(fn: str, a: Range, b: Range) -> Range:
     if fn == "mod":
         inside = math.isfinite(a[0]) and a[0] // by == a[1] // by
         return (a[0] % by, a[1] % by) if inside else (0, by - 1)
-    if fn == "div_int" and a[0] < 0:
-        return ANY
-    low = a[0] // by if math.isfinite(a[0]) else a[0]
-    return low, a[1] // by if math.isfinite(a[1]) else a[1]
+    low, high = (_quotient(fn, end, by) for end in a)
+    return low, high
+
+
+def _quotient(fn: str, x: Number, by: Number) -> Number:
+    """Downward or, as C does it, toward zero."""
+    if not math.isfinite(x):
+        return x
+    return -(-x // by) if fn == "div_int" and x < 0 else x // by
 
 
 def _mul(a: Range, b: Range) -> Range:
