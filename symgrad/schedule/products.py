@@ -33,8 +33,9 @@ from symgrad.schedule.tiling import (
     unroll,
 )
 from symgrad.schedule.writer import At, Memory, Writer
-from symgrad.sizes import maximum
+from symgrad.sizes import Size, maximum
 
+WIDE = {1: 8, 2: 6, 3: 5, 4: 4, 5: 3}  # rows in all -> vectors side by side, of 32 registers
 GROUPS = (4, 3, 2, 1)  # tiles that a stream of vectors may serve at once, the best first
 BESIDE = {32: 6, 16: 3}  # vectors side by side of two operands in lanes, by registers
 PACKED = 6144  # elements in half of the first cache
@@ -128,7 +129,13 @@ class Product:
             return 2
         if known <= 1:
             return 1
-        return 3 if known == 3 else 2
+        return max(3 if known == 3 else 2, min(known, self._wide()))
+
+    def _wide(self) -> int:
+        """J where I is small: enough sums at once to hide how long an addition takes."""
+        t = self.tile
+        size = 1 if t.rows is None else self.extents[t.rows]
+        return WIDE.get(size, 1) * self.registers // 32 if isinstance(size, int) else 1
 
     def _both(self) -> bool:
         """Both operands are read as vectors: a wide tile then needs the fewest loads."""
@@ -176,7 +183,12 @@ class Product:
             for start, width, count in split(blocks.constant, widest):
                 yield Part(Poly.of(start), width, Poly.of(count))
             return
-        wide, left = self.s.groups(blocks, widest)
+        if blocks.constant is not None and widest > 3:  # in near-equal parts
+            for start, width, count in split(blocks.constant, widest):
+                yield Part(Poly.of(start), width, Poly.of(count))
+            wide, left = Poly(), Poly()
+        else:
+            wide, left = self.s.groups(blocks, widest)
         if wide.constant != 0:
             yield Part(Poly(), widest, wide)
         if left.constant != 0 and widest > 1:
@@ -364,11 +376,26 @@ class Product:
             for k in self.n.summed:
                 if k != t.lane:
                     where[k] = self._whole(stack, k)
-            b = stack.enter_context(w.loop("b", self.s.blocks(size)))
-            live = live_lanes(self.s, size, b)
-            where[t.lane] = b * self.lanes + stack.enter_context(w.vector(live))
-            self._multiply(acc, shape, at)
+            for start, blocks, live in self._stretches(size):
+                with ExitStack() as inner:
+                    b = start + inner.enter_context(w.loop("b", blocks))
+                    mask = live if live is None else live(b)
+                    where[t.lane] = b * self.lanes + inner.enter_context(w.vector(mask))
+                    self._multiply(acc, shape, at)
         self._finish(acc, shape, at)
+
+    def _stretches(
+        self, size: Size
+    ) -> Iterator[tuple[Poly, Poly, Callable[[Poly], Poly | None] | None]]:
+        """Blocks of a summed index in lanes: first block, how many, live lanes of each. Where all
+        of them are in one loop, the last may be a part."""
+        if not isinstance(size, int) or size < 2 * self.lanes:
+            yield Poly(), self.s.blocks(size), lambda b: live_lanes(self.s, size, b)
+            return
+        full, rest = divmod(size, self.lanes)
+        yield Poly(), Poly.of(full), None
+        if rest:
+            yield Poly.of(full), Poly.of(1), lambda b: Poly.of(rest)
 
     def _sum(self, acc: str, shape: tuple[int, int], at: Where) -> None:
         """The loops over summed indices."""

@@ -20,8 +20,21 @@ import math
 from typing import Mapping, Sequence
 
 from symgrad import dtypes
-from symgrad.node import Contract, Expr, Gather, Input, Map, Parameter, Reduce, Reindex, Reshape
-from symgrad.schedule.layout import Layout, row_major
+from symgrad.node import (
+    Contract,
+    Expr,
+    Gather,
+    Input,
+    Map,
+    Parameter,
+    Reduce,
+    Reindex,
+    Reshape,
+    ScatterAdd,
+)
+from symgrad.schedule.kept import is_product
+from symgrad.schedule.layout import Layout, lane_layout, row_major
+from symgrad.schedule.tiling import innermost
 from symgrad.schedule.windows import Windows
 from symgrad.sizes import Dim, Size, count, maximum
 
@@ -34,10 +47,13 @@ def row_size(
     nodes: Sequence[Expr], products: Mapping[Contract, Windows], lanes: int
 ) -> Size | None:
     """The number of rows: the run-time size of the inputs if they have one, else their first.
-    None where convolutions are better off with channels in lanes."""
+    None where convolutions are better off with channels in lanes, and where all lies as users
+    have it."""
     rows = _leading(nodes)
     if not isinstance(rows, int):
         return rows
+    if not products and _single(nodes):
+        return None
     costs = [_costs(n, w, rows, lanes) for n, w in products.items()]
     return None if sum(a for a, _ in costs) > sum(b for _, b in costs) else rows
 
@@ -66,6 +82,25 @@ def _leading(nodes: Sequence[Expr]) -> Size | None:
                 return s
     leading = [n.shape[0] for n in inputs if isinstance(n.shape[0], int) and n.shape[0] > 1]
     return max(leading, key=leading.count, default=None)
+
+
+def _single(nodes: Sequence[Expr]) -> bool:
+    """Whether no product reads another one's result and nothing else is summed: then what is
+    brought to lanes is read once and brought back, which takes longer than it saves."""
+    computed: set[Expr] = set()  # what depends on a product
+    found = False
+    for n in nodes:
+        if isinstance(n, (Reduce, Reindex, Reshape, Gather, ScatterAdd)):
+            return False
+        later = any(a in computed for a in n.args)
+        if isinstance(n, Contract) and n.summed:
+            batch = len(n.args) == 2 and set(n.ins[0]) & set(n.ins[1]) & set(n.out)
+            if later or batch or not is_product(n):
+                return False
+            found = later = True
+        if later:
+            computed.add(n)
+    return found
 
 
 def row_axes(nodes: Sequence[Expr], rows: Size | None) -> dict[Expr, int | None]:
@@ -190,9 +225,10 @@ def _panels(
     products: Mapping[Contract, Windows],
 ) -> dict[Expr, Layout]:
     """Parameters that rows are multiplied with, in panels over their output axis. Where there are
-    no rows, but images, these are all parameters."""
+    no rows, but images, these are all parameters; with neither, they lie as products read them."""
     found: dict[Expr, Layout] = {}
-    every = bool(products) and not any(axis is not None for axis in lane_axes.values())
+    plain = all(axis is None for axis in lane_axes.values())
+    every = bool(products) and plain
     seen: set[Expr] = set()  # the first use, the forward one, decides
     for n in nodes:
         if not isinstance(n, Contract) or len(n.args) != 2 or not n.summed:
@@ -201,6 +237,9 @@ def _panels(
             if not isinstance(w, Parameter) or w in seen:
                 continue
             if lane_axes[other] is None and not every:
+                if plain and w.ndim == 2:
+                    seen.add(w)
+                    found.update(_beside_plain(n, labels, w))
                 continue
             seen.add(w)
             free = [i for i, k in enumerate(labels) if k in n.out]
@@ -213,3 +252,16 @@ def _panels(
                 order = sorted(range(w.ndim), key=lambda a: (a != axis, labels[a] not in taps))
                 found[w] = Layout(tuple(order), axis)
     return found
+
+
+def _beside_plain(n: Contract, labels: Sequence[int], w: Parameter) -> dict[Expr, Layout]:
+    """A weight in a product without rows: in panels over the index by which neighbours in the
+    result differ, or, where those are few, with the summed index innermost."""
+    lane = n.out[innermost(n.shape, row_major(n.ndim))]
+    free = [axis for axis, k in enumerate(labels) if k in n.out]
+    if not dtypes.is_float(w.dtype) or len(free) != 1:
+        return {}
+    axis, size = free[0], w.shape[free[0]]
+    if labels[axis] == lane and isinstance(size, int) and size >= COMPACT:
+        return {w: lane_layout(2, axis)}
+    return {w: Layout((axis, 1 - axis))}

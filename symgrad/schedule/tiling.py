@@ -6,7 +6,7 @@ In: a Contract of two operands with a common summed index, and where its operand
     rows in lanes     y[r,o] = sum_k w[k,o] x[r,k]      broadcast w, vector x (I outputs, J blocks)
                       d[r,k] = sum_o w[k,o] g[r,o]      broadcast w, vector g
     outputs in lanes  v[k,o] = sum_r x[r,k] g[r,o]      broadcast x, vector g transposed
-    rows summed       v[k,o] with few o                 vector x, vector g, lanes added at the end
+    sum in lanes      v[k,o] with few o                 vector x, vector g, lanes added at the end
     batch in lanes    s[b,i,j] = sum_k q[b,i,k] p[b,j,k]  vector q, vector p
 
 Tile sizes follow from the number of vector registers: I*J accumulators, J vectors and a broadcast
@@ -24,7 +24,7 @@ from symgrad.node import Contract, Expr
 from symgrad.schedule.layout import Layout, lane_layout
 from symgrad.schedule.symbols import elements
 from symgrad.schedule.writer import Writer
-from symgrad.sizes import Size, maximum
+from symgrad.sizes import Shape, Size, maximum
 
 FEW_ROWS = 3  # live rows of a last block up to which they are computed one by one
 FEW = 8  # outputs in lanes below which rows are summed across lanes instead
@@ -56,12 +56,8 @@ def base_axes(labels: Sequence[int], arg: Expr) -> tuple[Expr, dict[int, int]]:
 def tiling(n: Contract, layouts: Mapping[Expr, Layout], lanes: int) -> Tiling:
     """The choice for a product, given the layout of everything that lies in memory."""
     out_layout = layouts[n]
-    axis = out_layout.lane if out_layout.lane is not None else n.ndim - 1
+    axis = out_layout.lane if out_layout.lane is not None else innermost(n.shape, out_layout)
     lane = n.out[axis]
-    if out_layout.lane is None:
-        across = _summed_lanes(n, lane, layouts)
-        if across is not None:
-            return across
     holders = [i for i, labels in enumerate(n.ins) if lane in labels]
     vector = holders[-1] if len(holders) == 1 else 1
     scalar = 1 - vector
@@ -69,6 +65,10 @@ def tiling(n: Contract, layouts: Mapping[Expr, Layout], lanes: int) -> Tiling:
     if convert is None and len(holders) == 2:
         convert = _misplaced(n, scalar, lane, layouts)
     extents = n.extents
+    if out_layout.lane is None and (convert is not None or maximum(extents[lane]) < FEW):
+        across = _summed_lanes(n, layouts)
+        if across is not None:
+            return across
     rows = largest([k for k in n.ins[scalar] if k in n.out and k not in n.ins[vector]], extents)
     free = [k for k in n.ins[vector] if k in n.out and k not in n.ins[scalar] and k != lane]
     cols = largest(free, extents) if len(holders) == 2 or _one_block(extents[lane], lanes) else None
@@ -81,6 +81,12 @@ def _one_block(size: Size, lanes: int) -> bool:
     return isinstance(size, int) and FEW_ROWS < size <= lanes
 
 
+def innermost(shape: Shape, layout: Layout) -> int:
+    """The axis along which neighbours in memory follow each other: axes of size 1 do not count."""
+    long = [a for a in layout.order if shape[a] != 1]
+    return long[-1] if long else layout.order[-1]
+
+
 def largest(labels: Sequence[int], extents: Mapping[int, Size]) -> int | None:
     """The label with the most indices."""
     return max(labels, key=lambda k: maximum(extents[k]), default=None)
@@ -90,20 +96,25 @@ def _in_lanes(
     arg: Expr, axes: Mapping[int, int], lane: int, layouts: Mapping[Expr, Layout]
 ) -> bool:
     layout = layouts.get(arg)
-    return layout is not None and lane in axes and layout.lane == axes[lane]
+    if layout is None or lane not in axes:
+        return False
+    if layout.lane is None:
+        return innermost(arg.shape, layout) == axes[lane]
+    return layout.lane == axes[lane]
 
 
-def _summed_lanes(n: Contract, lane: int, layouts: Mapping[Expr, Layout]) -> Tiling | None:
-    """Rows in lanes, added at the end: for results with few outputs."""
+def _summed_lanes(n: Contract, layouts: Mapping[Expr, Layout]) -> Tiling | None:
+    """The summed index in lanes, added at the end: for results with few outputs, or few rows,
+    where that index runs through neighbours in memory for both operands."""
     extents = n.extents
-    if maximum(extents[lane]) >= FEW:
-        return None
+    few = [k for k in reversed(n.out) if maximum(extents[k]) < FEW]
     bases = [base_axes(labels, a) for labels, a in zip(n.ins, n.args)]
     for k in n.summed:
-        if all(_in_lanes(arg, axes, k, layouts) for arg, axes in bases):
-            vector = 1 if lane in n.ins[1] else 0
+        if few and all(_in_lanes(arg, axes, k, layouts) for arg, axes in bases):
+            cols = few[0]
+            vector = 1 if cols in n.ins[1] else 0
             free = [x for x in n.ins[1 - vector] if x in n.out and x not in n.ins[vector]]
-            return Tiling(k, 1 - vector, vector, True, largest(free, extents), lane, None)
+            return Tiling(k, 1 - vector, vector, True, largest(free, extents), cols, None)
     return None
 
 
@@ -118,7 +129,7 @@ def _misplaced(
         return arg, lane_layout(arg.ndim, n.ins[operand].index(lane))
     if layout.lane == axes[lane]:
         return None
-    if layout.lane is None and layout.order and layout.order[-1] == axes[lane]:
+    if layout.lane is None and layout.order and innermost(arg.shape, layout) == axes[lane]:
         return None
     if layout.lane is None:
         return arg, lane_layout(arg.ndim, axes[lane])
