@@ -147,7 +147,7 @@ def profile(
     rows = _rows(program, _middle(times), program_counts(program, sizes), peaks)
     return Profile(
         tuple(sorted(rows, key=lambda row: -row.seconds)),
-        float(_middle(times.sum(axis=1))),
+        sum(row.seconds for row in rows),
         sizes,
         len(times),
         program.threads,
