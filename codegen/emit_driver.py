@@ -160,12 +160,17 @@ class Driver(Addresses):
         )
 
     def _parts(self, share: Share, turns: Reg) -> Reg:
+        """How many parts: the same number for each thread if there are as many, so that threads
+        find what they wrote in the kernel before in their own caches."""
         amount = self._number(share.scale)
         for name in share.sizes:
             bound = self.env[name]
             assert isinstance(bound, Reg)
             amount = self.binary("mul", amount, bound)
         amount = self.binary("udiv", amount, self._number(share.by))
+        threads = self._number(self.program.threads)
+        even = self.binary("sub", amount, self.binary("urem", amount, threads))
+        amount = self.intrinsic("umax", even, self.intrinsic("umin", amount, threads))
         most = self._number(PARTS * self.program.threads)
         return self.intrinsic("umin", self.intrinsic("umin", amount, most), turns)
 
