@@ -249,6 +249,9 @@ class Compiler:
 
         return store
 
+    def _prefetch(self, s: loops.Prefetch) -> Code:
+        return lambda frame: None
+
     def _scatter(self, s: loops.Scatter) -> Code:
         value, place = self.root(s.value), self._access("scatter", s.buffer, s.index, False)
         across = self.lane is not None

@@ -24,6 +24,7 @@ from codegen.loops import (
     Load,
     Op,
     Poly,
+    Prefetch,
     Scatter,
     Stmt,
     Store,
@@ -112,7 +113,7 @@ class _Scan:
         self.facts.bodies[id(s)] = body
         return body
 
-    def memory(self, s: Store | Scatter | Transpose, body: Body) -> None:
+    def memory(self, s: Store | Scatter | Prefetch | Transpose, body: Body) -> None:
         if isinstance(s, Transpose):
             for poly in (s.dst_index, s.dst_stride, s.src_index, s.src_stride, s.rows, s.cols):
                 self.facts.names |= poly.names
@@ -120,6 +121,8 @@ class _Scan:
             self.facts.reads.add(s.src)
             return
         self.facts.names |= s.index.names
+        if isinstance(s, Prefetch):
+            return
         body.writes.add(s.buffer)
         self.value(s.value)
         if isinstance(s, Scatter):

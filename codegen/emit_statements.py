@@ -25,6 +25,7 @@ from codegen.loops import (
     Let,
     Op,
     Poly,
+    Prefetch,
     Scatter,
     Stmt,
     Store,
@@ -445,6 +446,11 @@ class Statements(Values):
             f"call void @{name}({type_} {ref}, ptr {pointer.ref}, i32 {item_bytes(dtype)}, "
             f"{bits} {mask.ref})"
         )
+
+    def _prefetch(self, s: Prefetch) -> None:
+        pointer = self.place(s.buffer, s.index).pointer
+        self.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.line(f"call void @llvm.prefetch.p0(ptr {pointer.ref}, i32 0, i32 3, i32 1)")
 
     def _scatter(self, s: Scatter) -> None:
         value, place = self.root(s.value), self.place(s.buffer, s.index)

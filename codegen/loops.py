@@ -10,6 +10,7 @@
               | Accumulate(name, at, fn, value)             name[at] = fn(name[at], value)
               | Store(buffer, index, value, when, full)
               | Scatter(buffer, index, value)               buffer[index] += value, in lane order
+              | Prefetch(buffer, index)                     a load of it is to follow
               | Transpose(dst, src, ...)                    a tile, rows to lanes
     value     = Const(number) | Load(buffer, index, when, full) | Get(name, at) | Index(poly)
               | Op(fn, args)
@@ -283,6 +284,15 @@ class Scatter:
     value: Value
 
 
+@dataclass(frozen=True)
+class Prefetch:
+    """Asks for `buffer[index]` to come nearer, for a load that follows much later. It means
+    nothing; the index may be past the end."""
+
+    buffer: str
+    index: Poly
+
+
 @dataclass(frozen=True, eq=False)
 class Transpose:
     """A tile from rows to lanes: `dst[dst_index + c*dst_stride + r] = src[src_index + r*src_stride
@@ -304,7 +314,7 @@ class Transpose:
     dtype: str = "float32"
 
 
-Stmt = Union[For, Lanes, Let, Declare, Accumulate, Store, Scatter, Transpose]
+Stmt = Union[For, Lanes, Let, Declare, Accumulate, Store, Scatter, Prefetch, Transpose]
 
 # -- kernels and programs ------------------------------------------------------------------------
 

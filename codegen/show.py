@@ -146,6 +146,8 @@ def _head(s: loops.Stmt, named: dict[int, str]) -> str:
         return f"{s.buffer}[{_poly(s.index)}] = {_value(s.value, 0, named)}{when}{full}"
     if isinstance(s, loops.Scatter):
         return f"{s.buffer}[{_poly(s.index)}] +=scatter {_value(s.value, 0, named)}"
+    if isinstance(s, loops.Prefetch):
+        return f"prefetch {s.buffer}[{_poly(s.index)}]"
     tile = f"{s.dst}[{_poly(s.dst_index + s.dst_stride * 'c' + 'r')}]"
     source = f"{s.src}[{_poly(s.src_index + s.src_stride * 'r' + 'c')}]"
     pad = "" if s.pad == "none" else f", pad {s.pad}"

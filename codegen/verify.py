@@ -282,6 +282,11 @@ class _Checker:
         if param.dtype not in NUMBERS:
             raise self.wrong(f"a sum of {param.dtype}")
 
+    def _prefetch(self, s: loops.Prefetch) -> None:
+        self.access(s.buffer, s.index, "r", sure=False)
+        if self.lane is not None and self.lane in s.index.names:
+            raise self.wrong("a prefetch of more than one place")
+
     def _transpose(self, s: loops.Transpose) -> None:
         if self.lane is not None:
             raise self.wrong("a transpose within lanes")

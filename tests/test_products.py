@@ -14,6 +14,7 @@ from fuzz_graphs import Case
 from fuzzing import check_case
 
 import symgrad as sg
+from codegen.show import show_kernel
 from symgrad.compile.pipeline import Pipeline
 from symgrad.node import Expr, Input, Parameter
 
@@ -87,3 +88,19 @@ def test_heads_are_read_where_they_lie() -> None:
     """Gradients of the three projections are copied, transposed, for those of the weights."""
     found = re.findall("^.*reshape.*$", lines(attention(16, 16, 2, 16)), re.M)
     assert sum(line.startswith("convert") for line in found) <= 3, found
+
+
+def test_what_comes_from_far_is_asked_for_in_time() -> None:
+    """A weight gradient of many tokens, and an epilogue with a large operand: as NumPy has them."""
+    x = Input("x", (16, 80, 64))
+    w = Parameter("w", (64, 64))
+    y = x @ w
+    f = sg.function([x], sg.grad(sg.mean(y**3), w), updates={w: w})
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=x.shape).astype("float32"), rng.normal(size=(64, 64)).astype("float32")
+    f.state[w] = b
+    program = f._pipeline.schedule.program
+    kernels = [show_kernel(k) for k in program.kernels]
+    assert any("prefetch" in k for k in kernels), kernels
+    wanted = np.einsum("btk,btl->kl", a, 3 * (a.astype("float64") @ b) ** 2) / y.size
+    np.testing.assert_allclose(f(a), wanted, rtol=2e-4, atol=1e-5)

@@ -19,6 +19,7 @@ from codegen.loops import (
     Load,
     Op,
     Poly,
+    Prefetch,
     Scatter,
     Stmt,
     Store,
@@ -75,6 +76,8 @@ def fingerprint(kernel: Kernel) -> str:
             out.append(f"{s.buffer}[{poly(s.index)}]={value(s.value)}{value(s.when)}{s.full};")
         elif isinstance(s, Scatter):
             out.append(f"{s.buffer}[{poly(s.index)}]+={value(s.value)};")
+        elif isinstance(s, Prefetch):
+            out.append(f"prefetch {s.buffer}[{poly(s.index)}];")
         elif isinstance(s, Transpose):
             out.append(f"{s.dst}[{poly(s.dst_index)},{poly(s.dst_stride)}]")
             out.append(f"<-{s.src}[{poly(s.src_index)},{poly(s.src_stride)}]")

@@ -15,7 +15,19 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Callable, Iterator, Mapping, Sequence
 
-from codegen.loops import Accumulate, Const, Declare, Get, Index, Load, Op, Poly, Store, Value
+from codegen.loops import (
+    Accumulate,
+    Const,
+    Declare,
+    Get,
+    Index,
+    Load,
+    Op,
+    Poly,
+    Prefetch,
+    Store,
+    Value,
+)
 from symgrad.node import Contract, Expr
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import Symbols, live_lanes
@@ -42,6 +54,8 @@ PACKED = 6144  # elements in half of the first cache
 PAGE = 1024  # elements that are a multiple of the first cache's sets
 MANY_ROWS = 16  # that read a copy of vectors
 LIGHT = 4  # operations of an epilogue that is applied to accumulators while in registers
+AHEAD = 2  # turns of a loop before scalars are needed
+Inner = Callable[[dict[int, Poly]], None]  # what loops over summed indices do, at their indices
 Where = Callable[[Poly, Poly], dict[int, Poly]]  # (i, j) of a tile -> index of every label
 
 
@@ -279,6 +293,41 @@ class Product:
                 w.body.append(Store(w.touch(name, "w"), to, value, None, True))
         return name, cols.width
 
+    # -- what comes from far is asked for in time -------------------------------------------------
+    def _epilogue_ahead(self, shape: tuple[int, int], at: Where) -> None:
+        """What the epilogue of a tile reads beside its sums has arrived when they are complete."""
+        w, found = self.w, dict[Expr, None]()
+        stack: list[Expr] = list(self.epilogue)
+        while stack:
+            for a in stack.pop().args:
+                if w.layout(a) is None:
+                    stack.append(a)
+                elif a.shape == self.n.shape and bytes_of(a) > NEAR // 4:
+                    found[a] = None
+        for a in found:
+            with self._unrolled("i", shape[0]) as i, self._unrolled("j", shape[1]) as j:
+                where = at(i, j)
+                self._prefetch(a, tuple(where[k] for k in self.n.out))
+
+    def _scalars_ahead(self, rows: int, at: Where) -> None:
+        """The lines whose lanes a loop over rows in lanes will broadcast: of a later turn of the
+        loop around it, since each is of another page."""
+        t = self.tile
+        arg, axes = self._base(t.scalar)
+        if t.across or self._both() or self.w.layout(arg) is None or len(axes) != arg.ndim:
+            return
+        if bytes_of(arg) <= NEAR // 4:
+            return
+        label = {axis: k for k, axis in axes.items()}
+        with self._unrolled("i", rows) as i:
+            where = at(i, Poly())
+            self._prefetch(arg, tuple(where[label[axis]] for axis in range(arg.ndim)))
+
+    def _prefetch(self, arg: Expr, at: At) -> None:
+        name, layout = self.w.copies.get(arg) or self.memory.home[arg]
+        address = self.w.address(layout, arg.shape, at)[0]
+        self.w.body.append(Prefetch(self.w.touch(name, "r"), address))
+
     # -- few rows -------------------------------------------------------------------------------
     def _few(self) -> tuple[Poly, Poly] | None:
         """A last block with few live rows would waste the other lanes: its rows are computed with
@@ -334,6 +383,7 @@ class Product:
             self._tile_across(index, rows, i0, cols)
             return
         w, shape = self.w, (rows.width, cols.width)
+        self._epilogue_ahead(shape, lambda i, j: self._where(index, Poly(), i0 + i, j0 + j))
         with w.vector(cols.live or self.live) as lane:
             acc = w.fresh("acc")
             zero = Const(0.0, self.n.dtype)
@@ -402,10 +452,12 @@ class Product:
         self._loop_over(
             self.n.summed,
             lambda where: self._multiply(acc, shape, lambda i, j: {**at(i, j), **where}),
+            lambda where: self._scalars_ahead(shape[0], lambda i, j: {**at(i, j), **where}),
         )
 
-    def _loop_over(self, summed: Sequence[int], body: Callable[[dict[int, Poly]], None]) -> None:
-        """Loops over indices; one that lies in lanes of an operand is cut in two."""
+    def _loop_over(self, summed: Sequence[int], body: Inner, ahead: Inner | None = None) -> None:
+        """Loops over indices; one that lies in lanes of an operand is cut in two. `ahead` is what
+        the loop around such ones does first, for a turn to come."""
         labels = list(summed)
         cut = [k for k in labels if self._cut(k)]
         labels.sort(key=lambda k: k in cut)
@@ -417,6 +469,9 @@ class Product:
             k, size = rest[0], self.extents[rest[0]]
             if k not in cut:
                 with self.w.loop("k", self.s.poly(size), unroll(size)) as v:
+                    if ahead is not None and rest[1:] and set(rest[1:]) <= set(cut):
+                        first = {x: Poly() for x in rest[1:]}
+                        ahead({**where, **first, k: v + AHEAD})
                     nest(rest[1:], {**where, k: v})
                 return
             full = self.s.full_blocks(size)

@@ -23,6 +23,7 @@ from codegen.loops import (
     Let,
     Load,
     Poly,
+    Prefetch,
     Scatter,
     Stmt,
     Store,
@@ -75,7 +76,7 @@ def _names(s: Stmt) -> Iterator[str]:
         yield from s.live.names
     elif isinstance(s, Accumulate):
         yield s.name
-    elif isinstance(s, (Store, Scatter)):
+    elif isinstance(s, (Store, Scatter, Prefetch)):
         yield from s.index.names
     elif isinstance(s, Transpose):
         for poly in (s.dst_index, s.dst_stride, s.src_index, s.src_stride, s.rows, s.cols):

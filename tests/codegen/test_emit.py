@@ -20,6 +20,7 @@ from codegen.loops import (
     Load,
     Op,
     Poly,
+    Prefetch,
     Scatter,
     Stmt,
     Store,
@@ -272,6 +273,7 @@ def test_gather_and_scatter(target: Target, index: str) -> None:
                             "d",
                             P(width),
                             (
+                                Prefetch("table", P("d") * width + 1000),
                                 Store(
                                     "y",
                                     P("b") * lanes * width + P("d") * lanes + "l",

@@ -24,6 +24,7 @@ from codegen.loops import (
     Let,
     Load,
     Param,
+    Prefetch,
     Program,
     Scatter,
     Stmt,
@@ -68,6 +69,7 @@ def test_good_programs() -> None:
     verify(nests.whole())
     verify(kernel())
     verify(lanes(store(op("add", X, ONE))))
+    verify(kernel(Prefetch("x", P(1 << 40))))
 
 
 WHOLE = nests.whole()
@@ -88,6 +90,8 @@ BAD_BODIES: list[tuple[str, Program]] = [
     ("y has mode 'w', 'r' is needed", lanes(store(Load("y", SAFE, "float32")))),
     ("x has mode 'r', 'w' is needed", lanes(Store("x", SAFE, ONE))),
     ("y has mode 'w', 'rw' is needed", lanes(Scatter("y", SAFE, ONE))),
+    ("y has mode 'w', 'r' is needed", kernel(Prefetch("y", P(0)))),
+    ("a prefetch of more than one place", lanes(Prefetch("x", SAFE))),
     # dtypes
     ("y is float32, the value float64", lanes(store(number(1.0, "float64")))),
     ("x is float32, the load int32", lanes(store(Load("x", SAFE, "int32")))),
