@@ -30,6 +30,7 @@ import test_memory
 import test_ops_table
 import test_pool
 import test_pooling
+import test_products
 import test_profile
 import test_recompute
 import test_rewrite
@@ -277,6 +278,9 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("in place where operands lie otherwise", edit(f"{SCHEDULE}:_Builder._inplace", 'if group.kind != "plain" or not w.was_flat:', 'if group.kind in ("convert", "copy"):'), of(graphs)),
     ("a state overwritten before it is read", edit(f"{SCHEDULE}:_Builder._after_readers", "if reader is not group:", "if False:"), of(graphs)),
     ("stores between the loads of a kernel", edit(f"{SCHEDULE}:_compute_all", "w.bind(n, at, values[-1])", "w.bind(n, at, values[-1]), nest.store(w, n, at, values[-1])"), of(graphs)),
+    ("vectors copied together read in steps too short", edit("symgrad.schedule.products:Product._vector", "* width + j", "* (width - 1) + j"), of(test_products.test_attention_whose_vectors_are_copied_together)),
+    ("tokens of all samples taken for the same memory", edit("symgrad.schedule.aliases:_alike", "n.shape[0] == arg.shape[0]\n        and layouts[n] == lane_layout(n.ndim, 0)", "True"), of(test_products.test_tokens_of_all_samples_as_rows)),
+    ("a derivative of two sums kept in place of one", edit("symgrad.schedule.early:_made_of", "same if m in made else is_leaf_in_memory(m)", "same"), of(test_products.test_the_derivative_of_an_activation_is_kept_in_place_of_its_argument, "gelu")),
     ("states exchanged without a copy", edit(f"{SCHEDULE}:_Builder._places", "and place in states", "and False"), of(every, test_schedule_cases.test_states_from_states)),
     ("kernels in the order of their making", edit(f"{SCHEDULE}:_Builder._order", "waiting[other] += 1", "pass"), of(graphs)),
     ("a kernel that reads what comes later", edit(f"{SCHEDULE}:Fusion._can_join", "return False", "return True"), of(graphs)),

@@ -63,9 +63,36 @@ def test_dense_layers_of_tokens(sizes: tuple[int, int, int, int]) -> None:
     check_case(dense(*sizes, "gelu"))
 
 
+def test_tokens_of_all_samples_as_rows() -> None:
+    """A reshape that is not the same memory, since samples lie in lanes before it."""
+    x = Input("x", (16, 3, 8))
+    w, v = Parameter("w", (8, 16)), Parameter("v", (16, 8))
+    rows = sg.reshape(sg.tanh(x @ w), (48, 16)) @ v
+    check_case(case({"loss": sg.mean(rows**2)}, [x], [w, v]))
+
+
 @pytest.mark.parametrize("sizes", ATTENTION)
 def test_attention(sizes: tuple[int, int, int, int]) -> None:
     check_case(attention(*sizes))
+
+
+def test_attention_whose_vectors_are_copied_together() -> None:
+    """A head's values lie pages apart: native code against the interpreter of graphs."""
+    c = attention(16, 24, 4, 16)
+    c.outputs["loss"] *= 1e3  # gradients of some size
+    leaves = [p for p in c.updates]
+    results = []
+    for target in ("native", "interpret"):
+        grads = sg.grad(c.outputs["loss"], leaves)
+        f = sg.function(c.inputs, grads, updates={p: p * 1 for p in leaves}, target=target)
+        for p in leaves:
+            f.state[p] = c.env[p].astype("float32") * 0.2
+        results.append(f(*(c.env[x].astype("float32") for x in c.inputs)))
+        if target == "native":
+            kernels = [show_kernel(k) for k in f._pipeline.schedule.program.kernels]
+            assert sum("acc" in k and "[16*j" in k for k in kernels), kernels
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
 
 
 def lines(c: Case) -> str:
