@@ -170,12 +170,6 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
     "sum of added products": lambda: row_sum(m(
         "add", Contract.parse("ik,kj->ij", X, leaf("w", 4, 4)),
         Contract.parse("ik,kj->ij", Y, leaf("v", 4, 4)))),
-    "sum of added products": lambda: row_sum(m(
-        "add", Contract.parse("ik,kj->ij", X, leaf("w", 4, 4)),
-        Contract.parse("ik,kj->ij", Y, leaf("v", 4, 4)))),
-    "sum of added products": lambda: row_sum(m(
-        "add", Contract.parse("ik,kj->ij", X, leaf("w", 4, 4)),
-        Contract.parse("ik,kj->ij", Y, leaf("v", 4, 4)))),
     "sum first": lambda: Contract.parse("ik,kj->i", X, leaf("w", 4, 5)),
     "order of products": lambda: Contract.parse(
         "ij,j->i", Contract.parse("ik,kj->ij", X, leaf("w", 4, 5)), leaf("v", 5)),

@@ -37,7 +37,7 @@ from symgrad.schedule.rowpass import write_rows
 from symgrad.schedule.rows import layouts, row_axes, row_size
 from symgrad.schedule.symbols import Symbols, elements
 from symgrad.schedule.writer import Memory, Writer
-from symgrad.sizes import Dim, show
+from symgrad.sizes import Dim, maximum, show
 
 Place = tuple[str, Layout]
 NESTS: dict[str, Callable[[Nest, Group], Writer | list[Writer]]] = {
@@ -214,7 +214,8 @@ class _Builder:
             if not dtypes.is_float(n.dtype) or elements(n.shape[1:]) < 2:
                 continue
             wanted = self.in_lanes[n]
-            if self.lane_axes[n] is None and n.shape[wanted.order[-1]] <= FEW_CHANNELS:
+            channels = maximum(n.shape[wanted.order[-1]])
+            if self.lane_axes[n] is None and channels <= FEW_CHANNELS:
                 continue
             group = self.fusion.convert(n, wanted)
             if group is not None:

@@ -156,7 +156,8 @@ class Contractions:
     def _winograd(
         self, plan: winograd.Plan, epilogue: list[Expr], cost: int, stored: Mapping[Expr, Place]
     ) -> list[Writer]:
-        given = (plan, epilogue, cost, stored, self.memory, self.target, {})
+        none: Mapping[Expr, Place] = {}
+        given = (plan, epilogue, cost, stored, self.memory, self.target, none)
         if plan.filters is None:
             gradients = Gradients(*given)
             return [gradients.write(), gradients.combine()]

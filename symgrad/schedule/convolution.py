@@ -37,7 +37,7 @@ LATENCY = 4  # cycles before the result of one can be added to
 
 
 def rows_tiling(n: Contract, w: Windows, layouts: Mapping[Expr, Layout]) -> Tiling | None:
-    """Rows in lanes, the image read as vectors; None where the result or the image do not lie so."""
+    """Rows in lanes, the image read as vectors; None where the result or the image lie otherwise."""
     ours, theirs = layouts[n], layouts[w.base]
     if ours.lane is None or theirs.lane is None:
         return None
@@ -78,8 +78,8 @@ class Line:
 def taps_inside(w: Writer, slide: Sliding, phase: Phase, q: Poly) -> tuple[Poly, Poly]:
     """The first tap inside the image and how many are, numbers where they never change."""
     if q.constant is not None:
-        first, count = phase.inside(slide.size, q.constant)
-        return Poly.of(first), Poly.of(count)
+        begin, many = phase.inside(slide.size, q.constant)
+        return Poly.of(begin), Poly.of(many)
     step, by, last = phase.step, phase.dilation, slide.size - 1
     ends = [phase.offset + step * at for at in (0, phase.places - 1)]
     reach = by * (phase.taps - 1)
@@ -92,10 +92,10 @@ def taps_inside(w: Writer, slide: Sliding, phase: Phase, q: Poly) -> tuple[Poly,
     if by == 0:
         inside = _between(w, start, last)
         return Poly(), inside * phase.taps
-    begin = _clamped(w, _quotient(-start + (by - 1), by), 0, phase.taps)
+    low_end = _clamped(w, _quotient(-start + (by - 1), by), 0, phase.taps)
     end = _clamped(w, _quotient(-start + (last + by), by), 0, phase.taps)
-    first = w.integer(begin, phase.taps + 1, "first")
-    count = Op("maximum", (Op("sub", (end, begin), "int64"), Const(0, "int64")), "int64")
+    first = w.integer(low_end, phase.taps + 1, "first")
+    count = Op("maximum", (Op("sub", (end, low_end), "int64"), Const(0, "int64")), "int64")
     return first, w.integer(count, phase.taps + 1, "taps")
 
 
@@ -215,9 +215,7 @@ class Convolution(Product):
                 self._sum_taps(acc, shape, at, lines)
             self._finish(acc, shape, at)
 
-    def _sum_taps(
-        self, acc: str, shape: tuple[int, int], at: Where, lines: Sequence[Line]
-    ) -> None:
+    def _sum_taps(self, acc: str, shape: tuple[int, int], at: Where, lines: Sequence[Line]) -> None:
         """Loops over the taps inside, line by line, and within them over the channels."""
         taps = {line.slide.tap for line in lines}
         channels = [k for k in self.n.summed if k not in taps]

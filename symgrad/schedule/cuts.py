@@ -44,9 +44,10 @@ def _joined(view: Reshape, axes: Axes, space: Shape) -> dict[int, int]:
         if len(old) < 2 or len(new) != 1:
             continue
         axis, inner = axes[new[0]], [view.args[0].shape[a] for a in old[1:]]
-        if axis is None or not all(isinstance(s, int) for s in inner):
+        known = [s for s in inner if isinstance(s, int)]
+        if axis is None or len(known) < len(inner):
             continue
-        size, length = space[axis], math.prod(inner)  # type: ignore[arg-type]
+        size, length = space[axis], math.prod(known)
         if isinstance(size, int) and 1 < length < size and size % length == 0:
             found[axis] = length
     return found
@@ -93,4 +94,3 @@ def ordering_operand(n: Expr) -> Expr:
     if isinstance(n, Contract) and is_reduction(n):
         return n.args[max(range(len(n.args)), key=lambda i: len(n.ins[i]))]
     return n.args[0] if isinstance(n, Reduce) else n
-

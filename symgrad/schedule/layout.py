@@ -52,9 +52,7 @@ class Layout:
         self.fill(memory, array, lanes)
         return memory
 
-    def fill(
-        self, memory: np.ndarray[Any, Any], array: np.ndarray[Any, Any], lanes: int
-    ) -> None:
+    def fill(self, memory: np.ndarray[Any, Any], array: np.ndarray[Any, Any], lanes: int) -> None:
         """Writes a plain array into memory of this layout; idle lanes stay as they are."""
         stored = memory.reshape(self.stored(array.shape, lanes))
         if self.lane is None:

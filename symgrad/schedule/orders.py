@@ -44,7 +44,9 @@ def _places(view: Expr, reader: Expr) -> set[int]:
     """The axes along which a reader slides over a view, or sums what slides beside it."""
     if isinstance(reader, Reindex):
         maps = enumerate(reader.maps)
-        return {a for a, (offset, terms, divisor) in maps if offset or divisor > 1 or len(terms) > 1}
+        return {
+            a for a, (offset, terms, divisor) in maps if offset or divisor > 1 or len(terms) > 1
+        }
     if is_product(reader):
         assert isinstance(reader, Contract)
         if any(isinstance(a, Reindex) for a in reader.args if a is not view):
@@ -115,9 +117,9 @@ def result_order(n: Contract, w: Windows, lane: int | None) -> Order:
         places = [a.place for a in w.spatial]
         first, then = ([n.out.index(k) for k in ks if k in n.out] for ks in (labels, places))
         return samples_first(n.shape, first, then)
-    places = [n.out.index(k) for k in w.places]
-    rest = [a for a in range(n.ndim) if a not in places and a != lane]
-    return (lane, *places, *rest)
+    slid = [n.out.index(k) for k in w.places]
+    rest = [a for a in range(n.ndim) if a not in slid and a != lane]
+    return (lane, *slid, *rest)
 
 
 def samples_first(shape: Shape, samples: Sequence[int], places: Sequence[int]) -> Order:
@@ -159,9 +161,9 @@ class _Orders:
         changed = True
         while changed:
             changed = False
-            for n in self.nodes:
-                if len(n.args) == 1:
-                    changed |= self._through(n, n.args[0])
+            for m in self.nodes:
+                if len(m.args) == 1:
+                    changed |= self._through(m, m.args[0])
         return {n: self.known[r] for n in self.nodes if (r := self._root(n)) in self.known}
 
     def _tell(self, n: Expr, order: Order) -> bool:

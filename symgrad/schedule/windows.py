@@ -5,7 +5,7 @@ In: a Contract of two operands, one of them seen through a Reindex (sliding wind
 Contract, and which of them are sliding axes.
 
     forward          y[n,o,x,y]  = sum c,k,l  X[n,c, s*x + d*k - p, s*y + d*l - p] * W[o,c,k,l]
-    input gradient   X'[n,c,h,w] = sum o,k,l  Y'[n,o, (h + p - d*k) / s, (w + p - d*l) / s] * W[o,c,k,l]
+    input gradient   X'[n,c,h,w] = sum o,k,l  Y'[n,o, (h+p-d*k) / s, (w+p-d*l) / s] * W[o,c,k,l]
     weight gradient  W'[o,c,k,l] = sum n,x,y  X[n,c, s*x + d*k - p, s*y + d*l - p] * Y'[n,o,x,y]
 
 A form with a divisor is split into phases, one for each remainder of its place: in a phase the
@@ -250,19 +250,19 @@ def access(
     labels: Sequence[int], arg: Expr, held: Callable[[Expr], bool]
 ) -> tuple[Expr, tuple[Form, ...]] | None:
     """The node in memory below the views of an operand, and the form of each of its indices."""
-    forms: tuple[Form, ...] | None = tuple(Form(0, ((label, 1),)) for label in labels)
+    forms = tuple(Form(0, ((label, 1),)) for label in labels)
     while not held(arg):
         if isinstance(arg, Contract) and len(arg.args) == 1 and not arg.summed:
-            forms = _transposed(arg, forms)
+            below: tuple[Form, ...] | None = _transposed(arg, forms)
         elif isinstance(arg, Reindex):
-            forms = _reindexed(arg, forms)
+            below = _reindexed(arg, forms)
         elif isinstance(arg, Reshape):
-            forms = _reshaped(arg, forms)
+            below = _reshaped(arg, forms)
         else:
             return None
-        if forms is None:
+        if below is None:
             return None
-        arg = arg.args[0]
+        arg, forms = arg.args[0], below
     return arg, forms
 
 
