@@ -86,6 +86,8 @@ def pull_rows(n: Expr) -> Expr | None:
     assert isinstance(n, Contract)
     product = n.args[0]
     assert isinstance(product, Map)
+    if _empty(n):
+        return None
     a, b = product.args
     for x, r in ((a, b), (b, a)) if product.op == "mul" else ((a, b),):
         if x.shape and is_row(r, n):
@@ -100,6 +102,8 @@ def pull_inner_rows(n: Expr, run: Run) -> Expr | None:
     together: it lies in memory, and its parts would have to as well."""
     assert isinstance(n, Contract)
     product = n.args[0]
+    if _empty(n):
+        return None
     factors = Factors.of(
         product, lambda f: is_row(f, n), _always, lambda f: f not in run.multiplied
     )
@@ -113,6 +117,11 @@ def pull_inner_rows(n: Expr, run: Run) -> Expr | None:
 def is_row(r: Expr, n: Contract) -> bool:
     """Whether a factor does not vary along the axes that `n` sums."""
     return not r.shape or (tag(r) == "view" and set(places(r)) <= set(n.out))
+
+
+def _empty(n: Contract) -> bool:
+    """A sum of nothing is 0 whatever its factors are, a NaN of an empty mean included."""
+    return any(n.extents[k] == 0 for k in n.summed)
 
 
 def _sum_like(n: Contract, x: Expr) -> Expr:

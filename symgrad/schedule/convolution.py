@@ -37,7 +37,7 @@ LATENCY = 4  # cycles before the result of one can be added to
 
 
 def rows_tiling(n: Contract, w: Windows, layouts: Mapping[Expr, Layout]) -> Tiling | None:
-    """Rows in lanes, the image read as vectors; None where the result or the image lie otherwise."""
+    """Rows in lanes, the image read as vectors; None where result or image lie otherwise."""
     ours, theirs = layouts[n], layouts[w.base]
     if ours.lane is None or theirs.lane is None:
         return None
