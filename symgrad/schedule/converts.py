@@ -192,7 +192,8 @@ def _innermost(n: Expr, layout: Layout, other: Layout) -> list[int]:
     order, theirs = ([a for a in p.order if n.shape[a] != 1] for p in (layout, other))
     found = order[-1:]
     for a in reversed(order[:-1]):
-        if theirs[theirs.index(found[0]) - 1 :][:1] != [a]:
+        before = theirs.index(found[0])
+        if before == 0 or theirs[before - 1] != a:
             break
         found.insert(0, a)
     return found or [layout.order[-1]]
