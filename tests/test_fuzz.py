@@ -22,7 +22,7 @@ CHUNK = 15
 # Seeds that once showed a fault.
 DENSE = [1, 17, 19, 20, 33, 95, 146, 168, 284, 317, 348, 467, 768, 1514, 1742]
 WIDE = [10000, 10198, 10686, 10893, 14328]
-ODD = [30003, 30020, 30066, 30113]
+ODD = [30003, 30020, 30044, 30066, 30113]
 
 
 def chunks(first: int, count: int) -> list[range]:
