@@ -38,6 +38,7 @@ import test_rewrite_lookalikes
 import test_rewrite_normalisation
 import test_rewrite_rules
 import test_schedule_cases
+import test_small_batches
 import test_state
 import test_threads
 import test_vecmath
@@ -354,6 +355,12 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("places beyond the image in a weight gradient", edit("symgrad.schedule.winograd_gradients:Gradients._holds", "turns.constant == 1", "True"), of(test_winograd.test_shapes, "weight gradient", "odd")),
     ("bands that are not cleared", edit("symgrad.schedule.winograd_gradients:Gradients._clear", "self.algorithm.positions * self.s_rows", "1"), of(test_winograd.test_shapes, "weight gradient", "even")),
     ("large tiles where nothing is tolerated", edit("symgrad.schedule.winograd:plan", "tolerance >= ", "tolerance <= "), of(test_winograd.test_chosen_where_it_is_faster, "forward", "small images")),
+    # -- few images
+    ("places that read nothing through a tap", edit("symgrad.schedule.pixels:_stretches", "0 <= at + phase.step * i < slide.size", "True"), of(test_small_batches.test_tiles_read_every_tap_inside_once, "same", 5)),
+    ("tiles that differ made one", edit("symgrad.schedule.pixels:tiles", "last[1:3] == (width, stretches)", "last.width == width"), of(test_small_batches.test_tiles_read_every_tap_inside_once, "same", 2)),
+    ("taps of the first sample alone", edit("symgrad.schedule.filters:_Tile._sum", "self.of._whole(stack, k) for k", "Poly() for k"), of(test_small_batches.check, "wide padding", "native")),
+    ("rows however few", edit("symgrad.schedule.rows:row_size", "return None if sum", "return rows if sum"), of(test_small_batches.test_few_images_have_no_rows, 4)),
+    ("neighbours around the end of a layout", edit("symgrad.schedule.converts:_innermost", "before == 0 or ", ""), of(test_small_batches.test_an_image_turns_by_tiles)),
     # -- memory, counts, profiles
     ("copies that nobody reads", edit("symgrad.schedule.recompute:rewritten", "new[r] if r in late else r", "r"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("copies made early", edit("symgrad.schedule.build:_Builder._late_copies", "if self._is_repeated(g):", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),

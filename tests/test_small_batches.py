@@ -112,6 +112,22 @@ def test_a_batch_of_run_time_size_has_rows() -> None:
     assert rows(batch, 16, 32) == batch
 
 
+@pytest.mark.parametrize(("batch", "few"), [(4, True), (32, False)])
+def test_the_schedule_says_what_runs_in_lanes(batch: int, few: bool) -> None:
+    x = sg.input("x", (batch, 16, 12, 12))
+    w = sg.parameter("w", (32, 16, 3, 3))
+    step = sg.function([x], sg.nn.conv2d(x, w), target="avx512")
+    assert step.stage("schedule").startswith("few images: channels run in lanes") == few
+
+
+def test_an_image_turns_by_tiles() -> None:
+    """A single image too, whose axis of samples has no neighbours."""
+    x = sg.input("x", (1, 16, 12, 12))
+    w = sg.parameter("w", (32, 16, 3, 3))
+    step = sg.function([x], sg.nn.conv2d(x, w), target="avx512")
+    assert step.stage("loops").count("transpose p") == 3
+
+
 # -- networks --------------------------------------------------------------------------------------
 
 

@@ -66,10 +66,11 @@ class Schedule:
     lines: Sequence[str] = field(default_factory=tuple)
     recomputed: Sequence[str] = field(default_factory=tuple)
     before: int = 0  # the most bytes held at once if nothing were computed again
+    note: str = ""  # what runs in lanes, where that is not the rows
 
     def text(self) -> str:
-        """One line per kernel: what it computes, from what, in which layout."""
-        return "\n".join(self.lines)
+        """One line per kernel: what it computes, from what."""
+        return "\n".join([self.note, *self.lines] if self.note else self.lines)
 
 
 def schedule(
@@ -184,9 +185,11 @@ class _Builder:
             tuple(calls),
         )
         states = {p: self.memory.home[p] for p in self._states}
+        note = "few images: channels run in lanes" if self.windowed and self.rows is None else ""
         return Schedule(
-            program, self.input_buffers, states, self.output_buffers, rng, self.order, self.lines
-        )
+            program, self.input_buffers, states, self.output_buffers, rng, self.order, self.lines,
+            note=note,
+        )  # fmt: skip
 
     def _leaves(self) -> None:
         """Buffers of everything that comes from outside."""

@@ -114,8 +114,8 @@ def result_order(n: Contract, w: Windows, lane: int | None) -> Order:
     """The same of the product."""
     if lane is None:
         labels = [w.forms[a].label for a in w.samples]
-        places = [a.place for a in w.spatial]
-        first, then = ([n.out.index(k) for k in ks if k in n.out] for ks in (labels, places))
+        first = [n.out.index(k) for k in labels if k is not None and k in n.out]
+        then = [n.out.index(a.place) for a in w.spatial if a.place is not None]
         return samples_first(n.shape, first, then)
     slid = [n.out.index(k) for k in w.places]
     rest = [a for a in range(n.ndim) if a not in slid and a != lane]
