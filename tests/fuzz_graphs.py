@@ -678,10 +678,14 @@ class Odd(Wide):
 
 
 # The first seeds of the other generators.
-WIDE_FROM, LARGE_FROM, ODD_FROM = 10_000, 20_000, 30_000
+WIDE_FROM, LARGE_FROM, ODD_FROM, IMAGES_FROM = 10_000, 20_000, 30_000, 40_000
 
 
 def case_of(seed: int) -> Case:
+    if seed >= IMAGES_FROM:
+        from fuzz_images import Images  # which builds on this file
+
+        return Images(seed).case()
     if seed >= ODD_FROM:
         return Odd(seed).case()
     if seed >= LARGE_FROM:

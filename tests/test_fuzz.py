@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 import pytest
-from fuzz_graphs import LARGE_FROM, ODD_FROM, WIDE_FROM
+from fuzz_graphs import IMAGES_FROM, LARGE_FROM, ODD_FROM, WIDE_FROM
 from fuzzing import check, check_compiled
 from harness import targets
 
@@ -59,6 +59,12 @@ def test_everything_else(seeds: range) -> None:
 @pytest.mark.parametrize("seeds", chunks(ODD_FROM, COUNT // 2), ids=name)
 def test_what_is_rare(seeds: range) -> None:
     check_all(seeds)
+
+
+@pytest.mark.parametrize("seeds", chunks(IMAGES_FROM, COUNT * 2 // 3), ids=name)
+def test_networks_of_images(seeds: range) -> None:
+    check_all(seeds[::4])
+    check_all([s for s in seeds if s not in seeds[::4]], loops=False)
 
 
 @pytest.mark.parametrize("seeds", chunks(LARGE_FROM, COUNT // 3), ids=name)
