@@ -142,6 +142,13 @@ def test_transposed_convolution_equals_pytorch(name: str, target: str) -> None:
     check(True, TRANSPOSED[name], target)
 
 
+@with_torch
+@pytest.mark.parametrize("target", TARGETS)
+def test_taps_behind_an_image_of_one_column(target: str) -> None:
+    """The index along the columns is the tap itself, and leaves the image."""
+    check(False, (2, (3, 8, 2, 1), (4, 8, 2, 2), {"padding": "same"}), target)
+
+
 def check_definition(transposed: bool, name: str, target: str = "interpret") -> None:
     """The value by the definition, the gradients by linearity: <dx, v> = <dy, conv(v)>."""
     axes, image, weight, options = (TRANSPOSED if transposed else CONVOLUTIONS)[name]

@@ -258,6 +258,8 @@ def test_chains_are_multiplied_in_the_cheapest_order() -> None:
     assert cost([checked(sg.einsum("ik,kj,jl,lm->im", a, b, w, u))]) <= (
         40 * 50 * 2 + 30 * 40 * 2 + 30 * 2 * 7
     )
+    r = sg.input("r", (2, 7, 1), "float64")  # the axis of size 1 is no other operand's
+    checked(sg.einsum("ik,kj,jl,lmz->im", a, b, w, r))
 
 
 def test_a_product_with_two_readers_is_computed_once() -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from typing import Sequence
 
 from symgrad import dtypes
@@ -104,9 +105,13 @@ def _path(
         )
     import opt_einsum
 
-    spec = ",".join("".join(map(opt_einsum.get_symbol, labels)) for labels, _ in operands)
+    # An index that one operand alone has (`sum_first` leaves those of size 1) would be a step of
+    # that operand alone.
+    times = Counter(k for labels in (*(set(labels) for labels, _ in operands), out) for k in labels)
+    shared = [[k for k in labels if times[k] > 1] for labels, _ in operands]
+    spec = ",".join("".join(map(opt_einsum.get_symbol, labels)) for labels in shared)
     spec += "->" + "".join(map(opt_einsum.get_symbol, out))
-    shapes = [tuple(maximum(extents[k]) for k in labels) for labels, _ in operands]
+    shapes = [tuple(maximum(extents[k]) for k in labels) for labels in shared]
     steps, _ = opt_einsum.contract_path(spec, *shapes, shapes=True, optimize="dp")
     return [(min(step), max(step)) for step in steps]
 

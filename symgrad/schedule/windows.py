@@ -38,8 +38,8 @@ class Form:
 
     @property
     def label(self) -> int | None:
-        """The label, where the index is a label and nothing else."""
-        plain = self.offset == 0 and self.divisor == 1 and len(self.terms) == 1
+        """The label, where the index is a label and nothing else, all of which are inside."""
+        plain = self.offset == 0 and self.divisor == 1 and len(self.terms) == 1 and self.inside
         return self.terms[0][0] if plain and self.terms[0][1] == 1 else None
 
 
@@ -275,8 +275,10 @@ def _reindexed(view: Reindex, forms: Sequence[Form]) -> tuple[Form, ...] | None:
     if view.fill != 0:
         return None
     result = []
+    below = view.args[0].shape
     for axis, (offset, terms, divisor) in enumerate(view.maps):
-        if len(terms) == 1 and (offset, terms[0][1], divisor) == (0, 1, 1):
+        same = len(terms) == 1 and (offset, terms[0][1], divisor) == (0, 1, 1)
+        if same and view.shape[terms[0][0]] == below[axis]:
             result.append(forms[terms[0][0]])
             continue
         found = _combined(offset, [(forms[k], c) for k, c in terms], divisor)
