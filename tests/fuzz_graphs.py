@@ -34,6 +34,7 @@ class Case:
     env: dict[Expr, np.ndarray]
     dims: dict[str, int]
     rewritten: bool = False  # also through the rewriting, before it is scheduled
+    tolerance: float = 0.0  # of kernels: a relative error
 
     @property
     def dtypes(self) -> set[str]:

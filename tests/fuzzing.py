@@ -127,7 +127,9 @@ def check_case(
         compare(case, wanted, expected(case), "rewritten")
     for name in targets:
         target = Target.named(name)
-        planned = schedule(case.inputs, case.outputs, case.updates, target=target)
+        planned = schedule(
+            case.inputs, case.outputs, case.updates, target=target, tolerance=case.tolerance
+        )
         verify(planned.program)
         plan = memory.plan(planned.program)
         memory.check(planned.program, plan)
