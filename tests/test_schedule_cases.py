@@ -93,3 +93,13 @@ EXCHANGES: dict[str, Callable[..., list[Expr]]] = {
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_states_from_states(name: str, shape: tuple[int, ...]) -> None:
     check_case(moved(EXCHANGES[name], shape))
+
+
+def test_a_value_read_along_another_axis() -> None:
+    """Within a row, but not element by element: no common loop may go around both."""
+    x = Input("x", (6, 5, 5))
+    deep = sg.exp(sg.sin(sg.tanh(x)))
+    turned = sg.swapaxes(deep, 1, 2)
+    env = {x: np.random.default_rng(0).normal(size=x.shape)}
+    outputs = {"sum": deep - turned, "largest": sg.max(deep * turned, axis=2)}
+    check_case(Case(0, [x], outputs, {}, env, {}))

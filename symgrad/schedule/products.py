@@ -190,7 +190,8 @@ class Product:
         t, widest = self.tile, self._widest()
         if t.across:
             size = maximum(self.extents[t.cols]) if t.cols is not None else 1
-            yield Part(Poly(), size, Poly.of(1))
+            if size:
+                yield Part(Poly(), size, Poly.of(1))
             return
         blocks = self._col_blocks()
         if t.cols is not None and blocks.constant is not None:
