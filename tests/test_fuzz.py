@@ -19,11 +19,13 @@ from harness import targets
 
 COUNT = int(os.environ.get("SYMGRAD_FUZZ", "45"))
 CHUNK = 15
+FIRST = (0, WIDE_FROM, LARGE_FROM, ODD_FROM, IMAGES_FROM)
 
 # Seeds that once showed a fault.
 DENSE = [1, 17, 19, 20, 33, 95, 146, 168, 284, 317, 348, 467, 768, 1514, 1742]
 WIDE = [10000, 10198, 10686, 10893, 14328]
 ODD = [30003, 30020, 30041, 30044, 30066, 30113]
+IMAGES = [43019]
 
 
 def chunks(first: int, count: int) -> list[range]:
@@ -73,19 +75,19 @@ def test_large_sizes(seeds: range) -> None:
     check_all(seeds, loops=False)  # the loop interpreter would take minutes
 
 
-@pytest.mark.parametrize("first", [600, WIDE_FROM + 600, LARGE_FROM + 600, ODD_FROM + 600])
+@pytest.mark.parametrize("first", [f + 600 for f in FIRST])
 def test_through_the_compiler(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYMGRAD_CACHE", "off")
     for seed in range(first, first + CHUNK):
         check_compiled(seed)
 
 
-@pytest.mark.parametrize("seed", DENSE + WIDE + ODD)
+@pytest.mark.parametrize("seed", DENSE + WIDE + ODD + IMAGES)
 def test_what_failed_once(seed: int) -> None:
     check(seed)
 
 
 @pytest.mark.parametrize("target", targets()[1:])
-@pytest.mark.parametrize("first", [300, WIDE_FROM + 300, LARGE_FROM + 300, ODD_FROM + 300])
+@pytest.mark.parametrize("first", [f + 300 for f in FIRST])
 def test_narrower_vectors(target: str, first: int) -> None:
     check_all(range(first, first + 8), [target], loops=False)

@@ -65,8 +65,15 @@ class Contractions:
     @property
     def alone(self) -> set[Expr]:
         """Products that take no epilogue: their sums are complete in the end only."""
-        without = [n for n in self.windowed if self.lane_axes[n] is None and n not in self.plans]
-        return {n for n in without if pixel_tiling(n, self.windowed[n], self.layouts) is None}
+        return {n for n in self.windowed if n not in self.plans and self._sums_alone(n)}
+
+    def _sums_alone(self, n: Contract) -> bool:
+        given = n, self.windowed[n], self.layouts
+        if rows_tiling(*given) is not None or pixel_tiling(*given) is not None:
+            return False
+        # A product of samples and shifted weights is a weight gradient whose result is in lanes.
+        sums = filter_tiling(*given) or pixel_filter_tiling(*given)
+        return sums is not None or self.lane_axes[n] is None
 
     # -- before it ------------------------------------------------------------------------------
     def held(self, fusion: Fusion) -> dict[Expr, Layout]:
