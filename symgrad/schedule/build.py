@@ -11,7 +11,21 @@ import heapq
 from dataclasses import dataclass, field, replace
 from typing import Callable, Iterable, Mapping, Sequence
 
-from codegen.loops import Buffer, Call, Const, Kernel, Load, Op, Poly, Program, Store
+from codegen.loops import (
+    Buffer,
+    Call,
+    Const,
+    Declare,
+    For,
+    Kernel,
+    Lanes,
+    Load,
+    Op,
+    Poly,
+    Program,
+    Stmt,
+    Store,
+)
 from codegen.target import Target
 from symgrad import dtypes
 from symgrad.node import Contract, Expr, Input, Parameter, Random, toposort
@@ -100,6 +114,19 @@ def schedule(
 
 def _short(n: Expr) -> str:
     return f"{n.name} {show(n.shape)}" + (f" from {n.where}" if n.where else "")
+
+
+def _tiles(body: Sequence[Stmt]) -> str:
+    """The tiles of accumulators that a kernel holds in registers."""
+    found: dict[str, None] = {}
+    stack = list(body)[::-1]
+    while stack:
+        s = stack.pop()
+        if isinstance(s, Declare) and len(s.shape) == 2:
+            found["x".join(map(str, s.shape))] = None
+        elif isinstance(s, (For, Lanes)):
+            stack += s.body[::-1]
+    return f", tiles {' '.join(found)}" if found else ""
 
 
 class _Builder:
@@ -461,7 +488,8 @@ class _Builder:
                 kernel, name=name, inplace=inplace, comment=comment, sources=lines
             )
         computed = ", ".join(n.name + (" again" if n in self.again else "") for n in nodes)
-        self.lines.append(f"{name}({', '.join(buffers)}): {computed}")
+        how = f"  [{w.how}{_tiles(self.kernels[name].body)}]" if w.how else ""
+        self.lines.append(f"{name}({', '.join(buffers)}): {computed}{how}")
         return Call(name, buffers, (0,) * len(buffers))
 
     def _inplace(self, w: Writer, group: Group) -> tuple[tuple[str, str], ...]:

@@ -137,10 +137,25 @@ class Contractions:
         self, group: Group, cost: int, stored: Mapping[Expr, Place], copies: Copies
     ) -> list[Writer]:
         """The kernels of a product; `cost` counts the operations of its epilogue."""
-        n, epilogue = group.nodes[0], group.nodes[1:]
+        n = group.nodes[0]
         assert isinstance(n, Contract)
+        how, writers = self._written(n, group.nodes[1:], cost, stored, copies)
+        for w in writers:
+            w.how = how
+        return writers
+
+    def _written(
+        self,
+        n: Contract,
+        epilogue: list[Expr],
+        cost: int,
+        stored: Mapping[Expr, Place],
+        copies: Copies,
+    ) -> tuple[str, list[Writer]]:
+        """How a product is computed, in words, and its kernels."""
         if n in self.plans:
-            return self._winograd(self.plans[n], epilogue, cost, stored)
+            m = self.plans[n].algorithm.outputs
+            return f"Winograd F({m}x{m})", self._winograd(self.plans[n], epilogue, cost, stored)
         choice = self.tilings[n]
         read = {} if choice.convert is None else {
             choice.convert[0]: (copies[choice.convert], choice.convert[1])
@@ -149,16 +164,18 @@ class Contractions:
                  cost, read)  # fmt: skip
         found = self.windowed.get(n)
         if found is not None and rows_tiling(n, found, self.layouts) == choice:
-            return [Convolution(*given, found).write()]
+            return "windows, rows in lanes", [Convolution(*given, found).write()]
         if found is not None and pixel_tiling(n, found, self.layouts) == choice:
-            return [Pixels(*given, found).write()]
+            return "windows, channels in lanes", [Pixels(*given, found).write()]
         if found is not None and pixel_filter_tiling(n, found, self.layouts) == choice:
             sums = PixelFilters(*given, found)
-            return [w for w in (sums.write(), sums.combine()) if w is not None]
+            made = [w for w in (sums.write(), sums.combine()) if w is not None]
+            return "filters, outputs in lanes", made
         if found is not None and filter_tiling(n, found, self.layouts) == choice:
             filters = Filters(*given, found)
-            return [w for w in (filters.write(), filters.combine()) if w is not None]
-        return [Product(*given).write()]
+            made = [w for w in (filters.write(), filters.combine()) if w is not None]
+            return f"filters, {'rows' if choice.across else 'outputs'} in lanes", made
+        return choice.words(n), [Product(*given).write()]
 
     def _winograd(
         self, plan: winograd.Plan, epilogue: list[Expr], cost: int, stored: Mapping[Expr, Place]

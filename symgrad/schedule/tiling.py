@@ -42,6 +42,15 @@ class Tiling:
     cols: int | None  # the index over J when J does not run over blocks of lanes
     convert: tuple[Expr, Layout] | None  # what must first be copied into another layout
 
+    def words(self, n: Contract) -> str:
+        """The choice in a few words."""
+        seen = list(dict.fromkeys(k for labels in (*n.ins, n.out) for k in labels))
+        label = chr(ord("i") + seen.index(self.lane))  # as the contraction's name has it
+        if self.across:
+            return f"sum over {label} in lanes"
+        copy = "" if self.convert is None else f" of a copy of {self.convert[0].name}"
+        return f"{label} in lanes{copy}"
+
 
 def base_axes(labels: Sequence[int], arg: Expr) -> tuple[Expr, dict[int, int]]:
     """The node below transposing views, and the axis of it that each label runs along."""

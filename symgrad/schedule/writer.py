@@ -121,6 +121,7 @@ class Writer:
         self.local: dict[
             Expr, tuple[str, Layout, int]
         ] = {}  # kept for a block of rows: buffer, axis
+        self.how = ""  # which way of computing was chosen, for readers
         self.split: tuple[str, ...] = ()  # loops whose turns threads may share
         self._memo: list[dict[tuple[int, At], Value]] = [{}]
         self._top: list[Stmt] = []  # 0-d values, computed once before all loops
