@@ -15,6 +15,7 @@ from symgrad.schedule.layout import Layout, lane_layout, row_major
 from symgrad.schedule.writer import MANY, Memory, Writer, loops_in_order
 from symgrad.sizes import Size
 
+SHORT = 64  # elements of a line: tiles of shorter ones would mostly be parts
 Place = tuple[str, Layout]
 Tile = AbstractContextManager[Poly]
 
@@ -93,15 +94,30 @@ def _images(w: Writer, n: Expr, lanes: Layout) -> Iterator[tuple[tuple[Poly, ...
     stretches that they leave of every cache line are filled while it is near."""
     last = n.ndim - 1
     extents = [w.symbols.poly(s) for s in n.shape]
-    axes = [a for a in lanes.order if a not in (0, last)]
-    for count, first, rows in _blocks(w, n.shape[0]):
+    first, line = _line(w, n, lanes)
+    axes = [a for a in lanes.order if 0 < a < first]
+    for count, start, rows in _blocks(w, n.shape[0]):
         with ExitStack() as stack:
             *places, block = _loops(w, stack, [*(extents[a] for a in axes), count], count)
             index = dict(zip(axes, places))
-            block = block + first
-            for tile, cols in _tiles(w, extents[last]):
+            block = block + start
+            for tile, cols in _tiles(w, line):
                 with tile as j:
-                    yield (block * w.lanes, *(index[a] for a in range(1, last)), j), rows, cols
+                    inner = (index.get(a, Poly()) for a in range(1, last))
+                    yield (block * w.lanes, *inner, j), rows, cols
+
+
+def _line(w: Writer, n: Expr, lanes: Layout) -> tuple[int, Poly]:
+    """The axes whose elements follow each other in both layouts, from the first of them to the
+    last axis, and how many elements they have: short lines of an image are one long one."""
+    first, length = n.ndim - 1, w.symbols.poly(n.shape[-1])
+    place = lanes.order.index
+    while first > 1 and (length.constant or SHORT) < SHORT:
+        if place(first - 1) + 1 != place(first):
+            break
+        first -= 1
+        length = length * w.symbols.poly(n.shape[first])
+    return first, length
 
 
 def _images_to_lanes(w: Writer, n: Expr, source: str, target: Place) -> None:
