@@ -51,6 +51,7 @@ class Contractions:
     tolerance: float = 0.0
     plans: dict[Contract, winograd.Plan] = field(default_factory=dict)
     tilings: dict[Contract, Tiling] = field(default_factory=dict)
+    slid: dict[Contract, Windows] = field(default_factory=dict)  # over images in memory
     transformed: dict[winograd.Filters, tuple[Group, str]] = field(default_factory=dict)
     filters: dict[Group, winograd.Filters] = field(default_factory=dict)
 
@@ -89,7 +90,9 @@ class Contractions:
         n = group.nodes[0]
         assert isinstance(n, Contract)
         found = self.windowed.get(n)
-        if found is not None and found.base not in held:
+        if found is not None and found.base in held:
+            self.slid[n] = found
+        else:
             found = None
         if found is None or self.plans.get(n) is not None and self.plans[n].other not in held:
             self.plans.pop(n, None)
@@ -162,7 +165,7 @@ class Contractions:
         }  # fmt: skip
         given = (n, choice, epilogue, stored, self.layouts, self.memory, self.target.registers,
                  cost, read)  # fmt: skip
-        found = self.windowed.get(n)
+        found = self.slid.get(n)
         if found is not None and rows_tiling(n, found, self.layouts) == choice:
             return "windows, rows in lanes", [Convolution(*given, found).write()]
         if found is not None and pixel_tiling(n, found, self.layouts) == choice:
