@@ -165,9 +165,9 @@ def mean_factor(u: Expr, S: Expr) -> bool:
             and u.args[0].scalar == 1
             and u.args[1] is SizeOf.of(size, u.dtype)
         )
-    return isinstance(u, Constant) and u is Constant.of(
-        Constant.of(1, u.dtype).value / Constant.of(size, u.dtype).value
-    )
+    if not size or not isinstance(u, Constant):
+        return False
+    return u is Constant.of(Constant.of(1, u.dtype).value / Constant.of(size, u.dtype).value)
 
 
 def variance(u: Expr, x: Expr, S: Expr) -> Expr:
