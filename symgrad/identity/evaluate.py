@@ -237,7 +237,9 @@ def _contract(walk: Walk, node: Contract, args: list[Value]) -> Value:
     shape = walk.shape(node.shape)
     order = [have.index(k) for k in node.out if k in have]
     inner = [shape[i] if k in have else 1 for i, k in enumerate(node.out)]
-    return current.each(lambda plane: np.broadcast_to(plane.transpose(order).reshape(inner), shape))
+    return current.each(
+        lambda plane: np.broadcast_to(np.asarray(plane).transpose(order).reshape(inner), shape)
+    )
 
 
 def _reduce(walk: Walk, node: Reduce, args: list[Value]) -> Value:
