@@ -116,7 +116,7 @@ def _short(n: Expr) -> str:
     return f"{n.name} {show(n.shape)}" + (f" from {n.where}" if n.where else "")
 
 
-def _tiles(body: Sequence[Stmt]) -> str:
+def _accumulators(body: Sequence[Stmt]) -> str:
     """The tiles of accumulators that a kernel holds in registers."""
     found: dict[str, None] = {}
     stack = list(body)[::-1]
@@ -488,7 +488,7 @@ class _Builder:
                 kernel, name=name, inplace=inplace, comment=comment, sources=lines
             )
         computed = ", ".join(n.name + (" again" if n in self.again else "") for n in nodes)
-        how = f"  [{w.how}{_tiles(self.kernels[name].body)}]" if w.how else ""
+        how = f"  [{w.how}{_accumulators(self.kernels[name].body)}]" if w.how else ""
         self.lines.append(f"{name}({', '.join(buffers)}): {computed}{how}")
         return Call(name, buffers, (0,) * len(buffers))
 
