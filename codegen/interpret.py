@@ -24,6 +24,7 @@ import numpy as np
 from codegen import loops
 from codegen.closures import Bound, Compiler, Frame, OutOfBounds, Watch, poison
 from codegen.loops import PLANNED
+from codegen.repeats import offsets
 
 Array = Any  # np.ndarray or NumPy scalar
 
@@ -47,24 +48,53 @@ def run(
     scalar: bool = False,
 ) -> None:
     """Run every call of `program` in order on `buffers`."""
-    memory = _memory(program, buffers, plan)
-    names = all_sizes(program, sizes)
-    private = {b.name: memory[b.name] for b in program.buffers if b.role == "private"}
-    code = {k.name: (k, Compiler(program.lanes, k, scalar).block(k.body)) for k in program.kernels}
     with np.errstate(all="ignore"):
-        for call in program.calls:
-            kernel, body = code[call.kernel]
-            offsets = call.offsets or (0,) * len(call.buffers)
-            watches = _watches(program, call, kernel) if kernel.split else {}
-            own = [private[name] for name in call.buffers if name in private]
-            bound = {
-                param.name: Bound(memory[name], offset, watches.get(name))
-                for param, name, offset in zip(kernel.params, call.buffers, offsets)
-            }
+        _Run(program, _memory(program, buffers, plan), all_sizes(program, sizes), scalar).run()
 
-            turn = functools.partial(_turn, [*watches.values()], own)
-            turn()
-            body(Frame(dict(names), bound, turn=turn))
+
+class _Run:
+    """A program in progress. `names` holds the sizes and the variables of the repeats around."""
+
+    def __init__(
+        self,
+        program: loops.Program,
+        memory: dict[str, np.ndarray],
+        names: dict[str, int],
+        scalar: bool,
+    ) -> None:
+        self.program, self.memory, self.names = program, memory, names
+        self.code = {
+            k.name: (k, Compiler(program.lanes, k, scalar).block(k.body)) for k in program.kernels
+        }
+        self.private = {b.name: memory[b.name] for b in program.buffers if b.role == "private"}
+
+    def run(self) -> None:
+        self.calls(self.program.calls)
+
+    def calls(self, calls: tuple[loops.Call | loops.Repeat, ...]) -> None:
+        for call in calls:
+            if isinstance(call, loops.Repeat):
+                self.repeat(call)
+            else:
+                self.call(call)
+
+    def repeat(self, repeat: loops.Repeat) -> None:
+        for i in range(repeat.extent.value(self.names)):
+            self.names[repeat.var] = i
+            self.calls(repeat.calls)
+            del self.names[repeat.var]
+
+    def call(self, call: loops.Call) -> None:
+        kernel, body = self.code[call.kernel]
+        watches = _watches(self.program, call, kernel) if kernel.split else {}
+        own = [self.private[name] for name in call.buffers if name in self.private]
+        bound = {
+            param.name: Bound(self.memory[name], offset.value(self.names), watches.get(name))
+            for param, name, offset in zip(kernel.params, call.buffers, offsets(call))
+        }
+        turn = functools.partial(_turn, [*watches.values()], own)
+        turn()
+        body(Frame(dict(self.names), bound, turn=turn))
 
 
 def _turn(watches: list[Watch], private: list[np.ndarray]) -> None:

@@ -1,7 +1,8 @@
 """The loop grammar: what a scheduled program is made of. Everything here is plain data.
 
     program   = Program(lanes, sizes, buffers, kernels, calls, threads)
-    call      = Call(kernel, operands)                      one kernel on actual buffers
+    call      = Call(kernel, buffers, offsets)              one kernel on actual buffers
+              | Repeat(var, extent, calls)                  calls, over and over
     kernel    = Kernel(name, params, body, split)
     statement = For(var, extent, body, unroll)              a serial loop
               | Lanes(var, live, body)                      one vector: all lanes of `var` at once
@@ -372,11 +373,26 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel on actual buffers, in the order of its params; an offset counts elements."""
+    """A kernel on actual buffers, in the order of its params; an offset counts elements. It is made
+    of sizes and of the variables of the repeats around. None are given where all are zero."""
 
     kernel: str
     buffers: tuple[str, ...]
-    offsets: tuple[int, ...] = ()
+    offsets: tuple[Poly | int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """`for var in range(extent)`: all `calls`, in order. The extent is made of sizes; no other
+    repeat has the same variable, and kernels do not see it.
+
+    A planned buffer that nothing else uses, and of which every turn writes first what it reads,
+    belongs to the turn: what it leaves there is lost (see `memory.carried`).
+    """
+
+    var: str
+    extent: Poly
+    calls: tuple[Call | Repeat, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -388,7 +404,7 @@ class Program:
     sizes: Mapping[str, int | Derived]
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[Call | Repeat, ...]
     notes: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
 
