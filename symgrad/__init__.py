@@ -41,6 +41,7 @@ _HOME = {
     "equivalent": "symgrad.equivalent",
     "function": "symgrad.compile",
     "train_step": "symgrad.compile",
+    "flatten_function": "symgrad.flat",
     "save": "symgrad.state",
     "load": "symgrad.state",
 }
