@@ -6,10 +6,9 @@ vectorised and fused like a built-in one.
     python examples/custom_op.py      # --quick: fewer points and steps
 """
 
-import sys
-
 import numpy as np
 import sympy as sp
+from common import options
 
 import symgrad as sg
 
@@ -41,7 +40,7 @@ def fit(steps: int) -> float:
 
 
 def main() -> None:
-    quick = "--quick" in sys.argv
+    quick = options(__doc__).quick
     print(f"gradient error against differences: {gradient_error(16 if quick else 1000):.1e}")
     print(f"loss after fitting a sine: {fit(200 if quick else 2000):.6f}")
 

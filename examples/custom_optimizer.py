@@ -5,10 +5,8 @@ An optimizer gives update expressions, which are compiled into the step with eve
     python examples/custom_optimizer.py      # --quick: one epoch
 """
 
-import sys
-
 import numpy as np
-from digits_mlp import data
+from common import digits, mlp, options
 
 import symgrad as sg
 
@@ -26,18 +24,15 @@ def train(optimizer: sg.optim.Optimizer, parts: dict, epochs: int) -> float:
     """Mean loss of the last epoch."""
     n = sg.dim("batch", max=64)
     x, y = sg.input("x", (n, 64)), sg.input("y", (n,), dtype="int32")
-    model = sg.nn.Sequential(
-        sg.nn.Linear(64, 64, name="fc1"), sg.nn.relu, sg.nn.Linear(64, 10, name="fc2")
-    )
-    loss = sg.losses.cross_entropy(model(x), y)
+    loss = sg.losses.cross_entropy(mlp(64, 64, 10)(x), y)
     step = sg.train_step(loss, optimizer, seed=0)
     losses = step.run(parts["train"], batch_size=64, epochs=epochs, shuffle=True)
     return float(np.asarray(losses)[-1])
 
 
 def main() -> None:
-    epochs = 1 if "--quick" in sys.argv else 20
-    parts = data()
+    epochs = 1 if options(__doc__).quick else 20
+    parts = digits()
     for optimizer in (sg.optim.Adam(2e-3), Lion(1e-3)):
         print(f"{optimizer.name}: loss {train(optimizer, parts, epochs):.4f}")
 
