@@ -97,7 +97,7 @@ class ScalarOp:
             return none
         if not any(dtypes.is_float(a.dtype) for a in args):
             return none
-        with source.at(out.where):
+        with source.at(out.where.derived):
             if self.user is not None:
                 found = self.user.partials(args, out)
             elif self.derivative is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent)
@@ -21,11 +21,17 @@ class Source:
     file: str
     line: int
     function: str
+    derivative: bool = False  # built by differentiating what this line computes
 
     @property
     def text(self) -> str:
         """The line itself, stripped; empty when the file cannot be read."""
         return linecache.getline(self.file, self.line).strip()
+
+    @property
+    def derived(self) -> Source:
+        """The same line, as the place of derivatives."""
+        return self if self.derivative else replace(self, derivative=True)
 
     def __str__(self) -> str:
         return f"{Path(self.file).name}:{self.line}"

@@ -29,7 +29,7 @@ def push(outputs: Sequence[Expr], seeds: dict[int, Expr], lead: int) -> list[Exp
         incoming: list[Expr | None] = [None] * len(node.args)
         for k in differentiable(node):
             incoming[k] = tangents.get(id(node.args[k]))
-        with source.at(node.where):
+        with source.at(node.where.derived):
             if any(t is not None for t in incoming):
                 if isinstance(node, Custom):
                     result = _custom(node, incoming, lead)

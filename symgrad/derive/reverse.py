@@ -9,7 +9,7 @@ asked for (a frozen layer) is never built; every gradient shares the cotangents 
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Callable, Iterable, Sequence
 
 from symgrad import source
 from symgrad.derive.adjoints import ADJOINTS
@@ -45,7 +45,13 @@ def paths(order: Sequence[Expr], targets: Iterable[Expr]) -> dict[int, list[int]
     return active
 
 
-def cotangents(outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr]) -> dict[int, Expr]:
+# Told of every step of a sweep: the node, its cotangent, what goes to which operand.
+Record = Callable[[Expr, Expr, Sequence[tuple[int, Expr]]], None]
+
+
+def cotangents(
+    outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr], record: Record | None = None
+) -> dict[int, Expr]:
     """The cotangent of each target, by id; targets that are not reached are missing."""
     order = toposort(y for y, _ in outputs)
     active = paths(order, targets)
@@ -58,12 +64,14 @@ def cotangents(outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr]) ->
         parts = pending.pop(id(node), None)
         if parts is None or id(node) not in active:
             continue
-        with source.at(node.where):  # a derivative belongs to the line of what it derives
+        with source.at(node.where.derived):  # the line of what it is the derivative of
             cotangent = total(parts)
             if id(node) in asked:
                 found[id(node)] = cotangent
             wanted = active[id(node)]
-            if wanted:
-                for position, part in ADJOINTS[node.kind](node, cotangent, wanted):
-                    pending.setdefault(id(node.args[position]), []).append(part)
+            given = list(ADJOINTS[node.kind](node, cotangent, wanted)) if wanted else []
+            for position, part in given:
+                pending.setdefault(id(node.args[position]), []).append(part)
+            if record is not None:
+                record(node, cotangent, given)
     return found
