@@ -11,8 +11,9 @@ one native function.
 
 Everything is found under `sg.`: what declares (`input parameter state constant dim elementwise`),
 NumPy's vocabulary (`exp sum matmul where ...`), derivatives (`grad vjp jvp hessian ...`),
-`function` and `train_step`, and the modules `nn losses optim init schedules regularizers
-constraints random`. Parts that not every program needs are loaded when they are first named.
+`function` and `train_step`, loops (`scan`), and the modules `nn losses optim init schedules
+regularizers constraints random`. Parts that not every program needs are loaded when they are first
+named.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _HOME = {
     "equivalent": "symgrad.equivalent",
     "function": "symgrad.compile",
     "train_step": "symgrad.compile",
+    "scan": "symgrad.scan",
     "flatten_function": "symgrad.flat",
     "save": "symgrad.state",
     "load": "symgrad.state",

@@ -17,13 +17,20 @@ from symgrad import source
 from symgrad.sizes import Dim, Shape, Size, product, show
 
 _interned: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
+_CLOSED: frozenset[Any] = frozenset()
 OPERATORS: dict[str, Callable[..., Any]] = {}  # filled by symgrad.ops: what `a + b` calls
 
 
 class Expr:
-    """A node of the graph. `args` are its operands, `attrs` everything else that identifies it."""
+    """A node of the graph. `args` are its operands, `attrs` everything else that identifies it.
 
-    __slots__ = ("args", "attrs", "shape", "dtype", "where", "digest", "height", "__weakref__")
+    `free` are the slots of loops that its value depends on: a node with any belongs to the body of
+    a loop, and has a value only while that runs.
+    """
+
+    __slots__ = (
+        "args", "attrs", "shape", "dtype", "where", "digest", "height", "free", "__weakref__"
+    )  # fmt: skip
     kind: ClassVar[str] = "expr"
 
     args: tuple[Expr, ...]
@@ -33,6 +40,7 @@ class Expr:
     where: source.Source
     digest: bytes
     height: int
+    free: frozenset[Any]
 
     @property
     def name(self) -> str:
@@ -64,6 +72,11 @@ class Expr:
 
     def _rebuild(self, args: tuple[Expr, ...]) -> Expr:
         raise NotImplementedError(self.kind)
+
+    @classmethod
+    def bound(cls, attrs: tuple[Any, ...]) -> frozenset[Any]:
+        """The slots that a node with these attributes gives their values: those of a loop."""
+        return _CLOSED
 
     # -- Python's operators; their meaning is in symgrad.ops --------------------------------
     def __add__(self, other: Any) -> Expr:
@@ -241,6 +254,11 @@ def make(
         digest.update(a.digest)
     node.digest = digest.digest()
     node.height = 1 + max((a.height for a in args), default=-1)
+    free = _CLOSED
+    for a in args:
+        if a.free:
+            free = free | a.free if free else a.free
+    node.free = free - cls.bound(attrs) if free else free
     return node
 
 

@@ -12,13 +12,15 @@ carried in float64 and rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from symgrad import philox, scalar, sizes, source
-from symgrad.errors import InputError
+from symgrad.errors import GraphError, InputError
+from symgrad.loop import Loop, body, captured, operands_first, results
 from symgrad.node import (
     Constant,
     Contract,
@@ -33,8 +35,10 @@ from symgrad.node import (
     Reduce,
     Reindex,
     Reshape,
+    Scan,
     ScatterAdd,
     SizeOf,
+    Slot,
     toposort,
 )
 from symgrad.sizes import Dim, Shape, show
@@ -54,6 +58,7 @@ def evaluate(
     arrays = {leaf: np.asarray(value).astype(leaf.dtype) for leaf, value in env.items()}
     known = _sizes(arrays) if dims is None else dict(dims)
     run = _Run(arrays, known, seed, step)
+    run.loops = results(toposort(outputs))
     with np.errstate(all="ignore"):
         return [run.value(e) for e in outputs]
 
@@ -76,24 +81,63 @@ def _sizes(arrays: Mapping[Expr, Array]) -> dict[str, int]:
 
 
 class _Run:
-    """One evaluation: the values so far."""
+    """One evaluation: the values so far, and the results wanted of every loop."""
+
+    loops: dict[Loop, list[Scan]]
 
     def __init__(
         self, arrays: Mapping[Expr, Array], dims: dict[str, int], seed: int, step: int
     ) -> None:
-        self.values: dict[Expr, Array] = {}
+        self.values: MutableMapping[Expr, Array] = {}
         self.arrays, self.dims, self.seed, self.step = arrays, dims, seed, step
 
     def shape(self, shape: Shape) -> tuple[int, ...]:
         return tuple(sizes.value(s, self.dims) for s in shape)
 
     def value(self, root: Expr) -> Array:
-        for e in toposort([root]):
-            if e not in self.values:
-                args = [self.values[a] for a in e.args]
-                result = np.asarray(self.node(e, args))
-                self.values[e] = self._checked(e, result.astype(e.dtype, copy=False))
+        for e in operands_first([root], self._operands):
+            self.compute(e)
         return self.values[root]
+
+    def compute(self, e: Expr) -> None:
+        """The value of a node whose operands have theirs."""
+        if e in self.values:
+            return
+        if isinstance(e, Scan):
+            self.repeat(self.loops[e.loop])
+            return
+        args = [self.values[a] for a in e.args]
+        result = np.asarray(self.node(e, args))
+        self.values[e] = self._checked(e, result.astype(e.dtype, copy=False))
+
+    def _operands(self, e: Expr) -> Sequence[Expr]:
+        """What a node needs at this level; a loop all that any of its results needs."""
+        if e in self.values:
+            return ()
+        if isinstance(e, Scan):
+            return [*e.sequences, *e.initials, *captured(self.loops[e.loop])]
+        return e.args
+
+    def repeat(self, found: list[Scan]) -> None:
+        """All results of a loop at once."""
+        loop, run = found[0].loop, body(found)
+        count = sizes.value(loop.length, self.dims)
+        sequences = [self.values[s] for s in loop.sequences]
+        carries = [self.values[i] for i in loop.initials]
+        stacks = {n: np.zeros(self.shape(n.shape), n.dtype) for n in found if n.position is None}
+        outside = self.values
+        for t in range(count)[:: -1 if loop.reverse else 1]:
+            self.values = ChainMap({}, outside)  # type: ignore[arg-type]
+            self.values.update(zip(loop.slots, [*(s[t] for s in sequences), *carries]))
+            for e in run:
+                self.compute(e)
+            carries = [self.values[e] for e in loop.news]
+            for n, stack in stacks.items():
+                assert n.output is not None
+                stack[t] = self.values[n.output]
+        self.values = outside
+        for n in found:
+            self.values[n] = stacks[n] if n.position is None else carries[n.position]
 
     def _checked(self, e: Expr, result: Array) -> Array:
         expected = self.shape(e.shape)
@@ -109,6 +153,11 @@ class _Run:
             return self.arrays[e]
         if isinstance(e, (Input, Parameter)):
             raise InputError(f"no value is given for {e.kind} {e.name!r}")
+        if isinstance(e, Slot):
+            raise GraphError(
+                f"{e.name!r} is used outside of the scan whose body it belongs to"
+                + source.quote(e.where)
+            )
         if isinstance(e, Constant):
             return e.value
         if isinstance(e, SizeOf):

@@ -3,6 +3,7 @@
     Input | Parameter | State                      identified by object: two of one name are two
     Constant(value) | SizeOf(size) | Iota(size)    identified by value
     Random(law, stream)                            numbers of (seed, step, stream, element)
+    Slot                                           in the body of a loop: a slice or a carry
 
 >>> Constant.of(2.0) is Constant.of(2.0)
 True
@@ -104,6 +105,28 @@ class State(Parameter):
 
     __slots__ = ()
     kind = "state"
+
+
+class Slot(_Named):
+    """In the body of a loop, the slice of a sequence or a carry: `symgrad.loop.Scan` gives it its
+    value at each step. `position` counts the slots of a loop, `depth` the loops around it.
+    """
+
+    __slots__ = ()
+    kind = "slot"
+
+    def __new__(
+        cls, name: str, shape: Any, dtype: str = "float32", position: int = 0, depth: int = 0
+    ) -> Slot:
+        # position and depth are there for the digest: operands are sorted by it
+        node: Slot = make(cls, (), (name, position, depth), shape, dtype)
+        node._name, node.order = name, next(_serial)
+        node.free = frozenset((node,))
+        return node
+
+    @property
+    def depth(self) -> int:
+        return self.attrs[2]  # type: ignore[no-any-return]
 
 
 class Constant(Leaf):

@@ -10,6 +10,8 @@
          | Reshape(arg)                                 same elements in row-major order
          | Gather(axis, arg, indices) | ScatterAdd(axis, values, indices)
          | Custom(rule, value, args)                    value with a user's own derivative
+         | Scan(loop, result)                           one result of a loop over its body, whose
+                                                        Slot leaves are slices and carries
 
 Structural equality is `is`: building the same expression twice gives the same object, so common
 subexpressions are shared the moment they are built.
@@ -37,15 +39,18 @@ from symgrad.leaves import (
     Parameter,
     Random,
     SizeOf,
+    Slot,
     State,
     check_shape,
 )
+from symgrad.loop import Loop, Scan, operands_first, results
 from symgrad.sizes import Dim, Shape, Size, amount, count, show
 
 __all__ = [
     "AUTOMATIC", "OPERATORS", "AxisMap", "Constant", "Contract", "Custom", "Expr", "Gather",
-    "Indices", "Input", "Iota", "Leaf", "Map", "Parameter", "Random", "Reduce", "Reindex",
-    "Reshape", "ScatterAdd", "SizeOf", "State", "count_elements", "rebuilt", "toposort",
+    "Indices", "Input", "Iota", "Leaf", "Loop", "Map", "Parameter", "Random", "Reduce",
+    "Reindex", "Reshape", "Scan", "ScatterAdd", "SizeOf", "Slot", "State", "count_elements",
+    "rebuilt", "toposort",
 ]  # fmt: skip
 
 
@@ -389,25 +394,26 @@ class Custom(Expr):
 
 
 def toposort(outputs: Iterable[Expr]) -> list[Expr]:
-    """Every node the outputs depend on, operands first; deterministic, no recursion."""
-    order: list[Expr] = []
-    done: set[int] = set()
-    for root in outputs:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            if id(node) in done:
-                stack.pop()
-                continue
-            below = [a for a in node.args if id(a) not in done]
-            if below:
-                below.reverse()
-                stack += below
-            else:
-                stack.pop()
-                done.add(id(node))
-                order.append(node)
-    return order
+    """Every node the outputs depend on, operands first; deterministic, no recursion.
+
+    The bodies of loops are among them: nodes with `free` slots. The results of one loop come behind
+    all that any of them needs, so that a loop can be run where its first result is met.
+    """
+    outputs = list(outputs)
+    order = operands_first(outputs, _operands)
+    several = {id(n): found for found in results(order).values() if len(found) > 1 for n in found}
+    if not several:
+        return order
+
+    def all_operands(node: Expr) -> Sequence[Expr]:
+        found = several.get(id(node))
+        return node.args if found is None else [a for n in found for a in n.args]
+
+    return operands_first(outputs, all_operands)
+
+
+def _operands(node: Expr) -> Sequence[Expr]:
+    return node.args
 
 
 def count_elements(shape: Shape) -> int:
