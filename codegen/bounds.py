@@ -17,11 +17,15 @@ import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from typing import Union
 
 from codegen import loops
 from codegen.loops import Poly
+from codegen.repeats import repeats
 
 Reach = tuple[int, int]
+Reaches = tuple[Union[Reach, None], ...]  # for each assignment of the sizes; None: nothing
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,15 @@ class Access:
     """What a statement reaches of a kernel's parameter."""
 
     param: str
-    low: int
-    high: int
+    reaches: Reaches
     statement: str
+
+
+def wider(a: Reach | None, b: Reach | None) -> Reach | None:
+    """What covers both."""
+    if a is None or b is None:
+        return a or b
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def derived_sizes(program: loops.Program, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -48,11 +58,17 @@ def derived_sizes(program: loops.Program, sizes: Mapping[str, int]) -> dict[str,
 
 
 def sample_sizes(program: loops.Program) -> list[dict[str, int]]:
-    """Sizes at their largest, one less (there are tails then), and at one."""
+    """Sizes at their largest, one less (there are tails then), and at one; where calls repeat, each
+    of them also alone at one."""
     largest = {n: r for n, r in program.sizes.items() if isinstance(r, int)}
+    given = [
+        {name: max(min(less(n), n), 0) for name, n in largest.items()}
+        for less in (lambda n: n, lambda n: n - 1, lambda n: 1)
+    ]
+    if repeats(program):
+        given += [{**largest, name: min(n, 1)} for name, n in largest.items()]
     samples = []
-    for less in (lambda n: n, lambda n: n - 1, lambda n: 1):
-        sizes = {name: max(min(less(n), n), 0) for name, n in largest.items()}
+    for sizes in given:
         names = derived_sizes(program, sizes)
         if names not in samples:
             samples.append(names)
@@ -72,7 +88,7 @@ class Space:
     def __init__(self, samples: list[dict[str, int]], lanes: int) -> None:
         self.samples, self.lanes = samples, lanes
         self.stack: list[_Loop] = []
-        self.known: dict[tuple[Poly, bool], Reach | None] = {}
+        self.known: dict[tuple[Poly, bool], Reaches] = {}
 
     @contextmanager
     def _push(self, loop: _Loop) -> Iterator[None]:
@@ -90,11 +106,14 @@ class Space:
 
     def reach(self, index: Poly, full: bool) -> Reach | None:
         """The smallest and the largest value of `index`, None if there may be none."""
+        return reduce(wider, self.reaches(index, full), None)
+
+    def reaches(self, index: Poly, full: bool = False) -> Reaches:
+        """The smallest and the largest value for each assignment of the sizes."""
         key = (index, full)
         if key not in self.known:
-            found = [r for names in self.samples for r in self._reach(index, full, names)]
-            self.known[key] = (
-                (min(low for low, _ in found), max(high for _, high in found)) if found else None
+            self.known[key] = tuple(
+                reduce(wider, self._reach(index, full, names), None) for names in self.samples
             )
         return self.known[key]
 

@@ -28,6 +28,7 @@ from codegen.bounds import derived_sizes
 from codegen.functions import FLOATS, FUNCTIONS
 from codegen.loops import ITEMSIZE, Poly
 from codegen.ranges import Range, poly_range, value_range
+from codegen.repeats import flat
 from codegen.walk import children, postorder, values_of
 
 ARITHMETIC = {"fma": 2, **dict.fromkeys(("add", "sub", "mul", "div", "sqrt"), 1)}
@@ -65,10 +66,11 @@ def counts(kernel: loops.Kernel, sizes: Mapping[str, int], lanes: int = 16) -> C
 
 
 def program_counts(program: loops.Program, sizes: Mapping[str, int]) -> list[Counts]:
-    """What each call of a program does, in order; `sizes` are those a caller gives."""
+    """What each call of a program does whenever it runs, in the order of the text; `sizes` are
+    those a caller gives."""
     names = derived_sizes(program, sizes)
     known = {k.name: counts(k, names, program.lanes) for k in program.kernels}
-    return [known[call.kernel] for call in program.calls]
+    return [known[call.kernel] for call, _ in flat(program)]
 
 
 # -- the outline of a kernel: what is executed in which loop ---------------------------------------

@@ -20,6 +20,7 @@ from codegen.emit_pack import Packing
 from codegen.emit_scan import Facts, scan
 from codegen.emit_values import ZEROS
 from codegen.loops import ITEMSIZE, Buffer, Kernel, Param, Program, Transpose, split_loops
+from codegen.repeats import flat
 from codegen.shares import shares
 from codegen.target import Target
 
@@ -89,8 +90,8 @@ class KernelEmitter(Packing):
 
 
 def emit(program: Program, plan: Plan, target: Target, stamps: str | None = None) -> str:
-    """The module's text. `stamps` names a buffer of int64 that is to hold the machine's counter
-    before each call, after the last one, and once more: what reading it costs."""
+    """The module's text. `stamps` names a buffer of int64 for what the machine's counter says about
+    each call (see `emit_driver`)."""
     declared: dict[str, str] = {}
     functions = []
     sizes: dict[str, list[str]] = {}
@@ -130,7 +131,7 @@ def _aliases(program: Program) -> dict[str, dict[str, frozenset[str]]]:
     """For each kernel and parameter, the parameters that may be the same memory."""
     pairs: dict[str, set[tuple[str, str]]] = {k.name: set(k.inplace) for k in program.kernels}
     params = {k.name: [p.name for p in k.params] for k in program.kernels}
-    for call in program.calls:
+    for call, _ in flat(program):
         names = params.get(call.kernel)
         if names is None:
             raise EmitError(f"there is no kernel {call.kernel!r}")

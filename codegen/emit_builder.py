@@ -80,6 +80,25 @@ def literal(number: float | int | bool, dtype: str) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
 
 
+class Turn:
+    """A loop under construction: its limits, blocks and variable. `phis` are the first lines of
+    its body; others may be added when the values of the next turn are known."""
+
+    entry: str
+    head: str
+    latch: str
+    done: str
+    variable: Reg
+    guard: Reg | None  # whether there is a turn, where that is not known
+
+    def __init__(self, start: Reg | int, stop: Reg | int, step: int) -> None:
+        self.skippable = isinstance(start, Reg) or isinstance(stop, Reg)
+        self.first = start.ref if isinstance(start, Reg) else str(start)
+        self.last = stop.ref if isinstance(stop, Reg) else str(stop)
+        self.step, self.guard = step, None
+        self.phis: list[str] = []
+
+
 @functools.lru_cache(4096)
 def constant(number: float | int | bool, dtype: str, sign: float = 1.0) -> Reg:
     """`sign` keeps 0.0 and -0.0 apart, which are equal as keys of the cache."""
@@ -279,3 +298,44 @@ class Builder:
         other = "poison" if b is None else b.ref
         text = f"shufflevector {kind} {a.ref}, {kind} {other}, {shuffle_mask(tuple(lanes))}"
         return self.pure(text, a.dtype, True, max(a.depth, b.depth if b else 0))
+
+    # -- loops
+
+    def open_loop(self, hint: str, start: Reg | int, stop: Reg | int, step: int) -> Turn:
+        """Start a loop of basic blocks, which is entered only if it has a turn."""
+        turn = Turn(start, stop, step)
+        turn.entry = self.block
+        if turn.skippable:
+            first, last = (
+                limit if isinstance(limit, Reg) else self.const(limit, "int64")
+                for limit in (start, stop)
+            )
+            turn.guard = self.binary("icmp slt", first, last, "bool")
+        turn.head, turn.done = self.label(hint), self.label("end_" + hint)
+        before: list[str] = []
+        self.out.append(before)
+        self.outside.append(before)
+        if turn.guard is not None:
+            self.line(f"br i1 {turn.guard.ref}, label %{turn.head}, label %{turn.done}")
+        else:
+            self.line(f"br label %{turn.head}")
+        self.open_block(turn.head)
+        self.depth += 1
+        turn.variable = Reg(self.name(hint), "int64", False, self.depth)
+        self.out.append(turn.phis)
+        return turn
+
+    def close_loop(self, turn: Turn) -> None:
+        """Branch back, or out of the loop."""
+        following, test = self.name(), self.name()
+        self.line(f"{following} = add nuw nsw i64 {turn.variable.ref}, {turn.step}")
+        self.line(f"{test} = icmp slt i64 {following}, {turn.last}")
+        self.line(f"br i1 {test}, label %{turn.head}, label %{turn.done}")
+        turn.latch = self.block
+        turn.phis.append(
+            f"  {turn.variable.ref} = phi i64 [ {turn.first}, %{turn.entry} ], "
+            f"[ {following}, %{turn.latch} ]"
+        )
+        self.depth -= 1
+        self.outside.pop()
+        self.open_block(turn.done)

@@ -1,8 +1,9 @@
-"""LLVM text of `step`: sizes, addresses, the calls of the kernels in order.
+"""LLVM text of `step`: sizes, addresses, the calls of the kernels in order, repeats as loops.
 
 In: a program, where its buffers are, the sizes that each kernel takes, which kernels are shared out
 among threads. Out: `void step(ptr buffers, ptr sizes)`, which reads the base pointers and the
-run-time sizes and computes the derived ones.
+run-time sizes and computes the derived ones. What does not depend on a repeat's variable is
+computed in front of its loop.
 
 A kernel that is shared out gets its operands through a frame of 64-bit words on the stack, which
 `pool_run` (see `codegen.threads`) hands to `NAME.task` on every thread:
@@ -11,6 +12,10 @@ A kernel that is shared out gets its operands through a frame of 64-bit words on
 
 It takes the operands out of the frame, its thread's copy of private buffers among them, and calls
 the kernel for turns begin..end-1 of its split loops.
+
+With a buffer of stamps the machine's counter is read after every call. The buffer holds, for the
+calls in the order of the text, by how much it moved during each, all turns together; then how often
+each ran; then what one reading costs; then the counter at the end.
 """
 
 from __future__ import annotations
@@ -21,8 +26,9 @@ from typing import Protocol
 from codegen.emit_address import Addresses
 from codegen.emit_builder import MEMORY_TYPE, EmitError, Reg
 from codegen.emit_names import quoted
-from codegen.loops import ITEMSIZE, PLANNED, Call, Derived, Program
+from codegen.loops import ITEMSIZE, PLANNED, Call, Derived, Poly, Program, Repeat
 from codegen.memory import copy_bytes
+from codegen.repeats import flat, offsets
 from codegen.shares import PARTS, Share
 from codegen.target import Target
 
@@ -53,24 +59,19 @@ class Driver(Addresses):
         self.program, self.plan, self.shares, self.stamps = program, plan, shares, stamps
         self.env, self.lane = {}, None
         self.buffers = {b.name: b for b in program.buffers}
-        self.bases: dict[int, Reg] = {}
         self.tasks: dict[str, str] = {}
         self.words = 0  # of the longest frame
+        self.calls = len(flat(program))
+        self.number = 0  # of the next call
 
     def function(self, sizes: Mapping[str, list[str]]) -> str:
+        self.takes = sizes
+        before = self._start_clock()
         self._sizes()
-        for number, call in enumerate(self.program.calls):
-            self._stamp(number)
-            if call.kernel in self.shares:
-                self._share(call, sizes[call.kernel])
-            else:
-                given = self._operands(call, sizes[call.kernel])
-                self.line(f"call void @{quoted(call.kernel)}({', '.join(given)})")
-        for number in range(2):
-            self._stamp(len(self.program.calls) + number)
-        before = []
+        self._run(self.program.calls)
+        self._stop_clock()
         if self.tasks:
-            before = ["%frame = alloca i64, i64 " + str(self.words), "%held = alloca i64"]
+            before += ["%frame = alloca i64, i64 " + str(self.words), "%held = alloca i64"]
             before.append("store i64 0, ptr %held")
             self.line("call void @pool_leave(ptr %held)")
             self.declare("pool_run", "declare void @pool_run(ptr, ptr, i64, i64, i64, ptr)")
@@ -79,15 +80,84 @@ class Driver(Addresses):
         lines += ["  " + line for line in before] + ([self.text()] if self.out else [])
         return "\n\n".join([*self.tasks.values(), "\n".join([*lines, "  ret void", "}"])])
 
-    def _stamp(self, number: int) -> None:
-        """The machine's counter into the buffer of stamps, where one is wanted."""
+    # -- calls
+
+    def _run(self, calls: tuple[Call | Repeat, ...]) -> None:
+        for call in calls:
+            if isinstance(call, Repeat):
+                self._repeat(call)
+            else:
+                self._call(call)
+                self._stamp(self.number)
+                self.number += 1
+
+    def _repeat(self, repeat: Repeat) -> None:
+        if repeat.var in self.env:
+            raise EmitError(f"{repeat.var!r} is in use already")
+        extent = self.integer(repeat.extent)
+        if isinstance(extent, int) and extent < 2:
+            self.env[repeat.var] = 0
+            self._run(repeat.calls if extent == 1 else ())
+        else:
+            turn = self.open_loop("repeat", 0, extent, 1)
+            self.env[repeat.var] = turn.variable
+            self._run(repeat.calls)
+            self.close_loop(turn)
+        del self.env[repeat.var]
+
+    def _call(self, call: Call) -> None:
+        operands = self._operands(call, self.takes[call.kernel])
+        if call.kernel in self.shares:
+            self._share(call, operands)
+        else:
+            self.line(f"call void @{quoted(call.kernel)}({', '.join(operands)})")
+
+    # -- the clock
+
+    def _start_clock(self) -> list[str]:
+        """Clears the stamps; allocates the counter's last value."""
+        if self.stamps is None:
+            return []
+        self.declare("llvm.memset", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        size = 8 * (2 * self.calls + 2)
+        base = self._base(self.plan.table[self.stamps])
+        self.line(f"call void @llvm.memset.p0.i64(ptr {base.ref}, i8 0, i64 {size}, i1 false)")
+        self.line(f"store i64 {self._counter().ref}, ptr %clock")
+        return ["%clock = alloca i64"]
+
+    def _stop_clock(self) -> None:
         if self.stamps is None:
             return
+        now = self._passed(2 * self.calls)
+        at = self._bytes(self._base(self.plan.table[self.stamps]), 8 * (2 * self.calls + 1))
+        self.line(f"store i64 {now.ref}, ptr {at.ref}")
+
+    def _counter(self) -> Reg:
         kind = "cycle" if self.target.triple.startswith("x86") else "steady"
         name = f"llvm.read{kind}counter"
         self.declare(name, f"declare i64 @{name}()")
-        at = self._bytes(self._base(self.plan.table[self.stamps]), 8 * number)
-        self.line(f"store i64 {self.here(f'call i64 @{name}()', 'int64', False).ref}, ptr {at.ref}")
+        return self.here(f"call i64 @{name}()", "int64", False)
+
+    def _stamp(self, number: int) -> None:
+        """What the counter moved by during a call, where that is wanted."""
+        if self.stamps is not None:
+            self._passed(number)
+            self._add(self.calls + number, self.const(1, "int64"))
+
+    def _passed(self, word: int) -> Reg:
+        """Adds what the counter moved by to a word of the stamps; where it is now."""
+        now = self._counter()
+        before = self.here("load i64, ptr %clock", "int64", False)
+        self._add(word, self.here(f"sub i64 {now.ref}, {before.ref}", "int64", False))
+        self.line(f"store i64 {now.ref}, ptr %clock")
+        return now
+
+    def _add(self, word: int, amount: Reg) -> None:
+        assert self.stamps is not None
+        at = self._bytes(self._base(self.plan.table[self.stamps]), 8 * word)
+        old = self.here(f"load i64, ptr {at.ref}", "int64", False)
+        new = self.here(f"add i64 {old.ref}, {amount.ref}", "int64", False)
+        self.line(f"store i64 {new.ref}, ptr {at.ref}")
 
     # -- sizes and operands
 
@@ -111,42 +181,45 @@ class Driver(Addresses):
         return self.binary("urem" if rule.op == "mod" else "udiv", top, by)
 
     def _operands(self, call: Call, sizes: list[str]) -> list[str]:
-        offsets = call.offsets or (0,) * len(call.buffers)
-        given = [f"ptr {self._pointer(b, at).ref}" for b, at in zip(call.buffers, offsets)]
+        given = [f"ptr {self._pointer(b, at).ref}" for b, at in zip(call.buffers, offsets(call))]
         for name in sizes:
             bound = self.env[name]
             assert isinstance(bound, Reg)
             given.append(f"i64 {bound.ref}")
         return given
 
-    def _pointer(self, name: str, offset: int) -> Reg:
+    def _pointer(self, name: str, offset: Poly) -> Reg:
         """A buffer's element: in the arena, in the pointer table, or a constant of the module."""
         buffer = self.buffers.get(name)
         if buffer is None:
             raise EmitError(f"there is no buffer {name!r}")
-        offset *= ITEMSIZE[buffer.dtype]
+        skip = self.integer(offset * ITEMSIZE[buffer.dtype])
         if buffer.role == "constant":
-            return self._bytes(Reg("@" + quoted(name), "ptr"), offset)
-        if buffer.role in PLANNED:
-            return self._bytes(self._base(0), self.plan.offsets[name] + offset)
-        return self._bytes(self._base(self.plan.table[name]), offset)
+            return self._bytes(Reg("@" + quoted(name), "ptr"), skip)
+        if buffer.role not in PLANNED:
+            return self._bytes(self._base(self.plan.table[name]), skip)
+        start = self.plan.offsets[name]
+        if isinstance(skip, int):
+            return self._bytes(self._base(0), start + skip)
+        return self._bytes(self._bytes(self._base(0), start), skip)
 
     def _base(self, index: int) -> Reg:
-        if index not in self.bases:
-            at = self._bytes(Reg("%buffers", "ptr"), 8 * index)
-            self.bases[index] = self.here(f"load ptr, ptr {at.ref}", "ptr", False)
-        return self.bases[index]
+        """A pointer of the table, which stays as it is while a step runs."""
+        at = self._bytes(Reg("%buffers", "ptr"), 8 * index)
+        return self.pure(f"load ptr, ptr {at.ref}", "ptr", False, 0)
 
-    def _bytes(self, pointer: Reg, offset: int) -> Reg:
-        if not offset:
-            return pointer
+    def _bytes(self, pointer: Reg, offset: Reg | int) -> Reg:
+        if isinstance(offset, int):
+            if not offset:
+                return pointer
+            offset = self.const(offset, "int64")
         kind = MEMORY_TYPE["bool"]
-        return self.pure(f"getelementptr {kind}, ptr {pointer.ref}, i64 {offset}", "ptr", False, 0)
+        text = f"getelementptr {kind}, ptr {pointer.ref}, i64 {offset.ref}"
+        return self.pure(text, "ptr", False, max(pointer.depth, offset.depth))
 
     # -- sharing out
 
-    def _share(self, call: Call, sizes: list[str]) -> None:
-        operands = self._operands(call, sizes)
+    def _share(self, call: Call, operands: list[str]) -> None:
         self.words = max(self.words, len(operands))
         for i, operand in enumerate(operands):
             at = self._bytes(Reg("%frame", "ptr"), 8 * i)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from codegen.emit_address import Binding
-from codegen.emit_builder import EmitError, Reg
+from codegen.emit_builder import EmitError, Reg, Turn
 from codegen.emit_scan import Body
 from codegen.emit_values import Accumulator, Values, item_bytes
 from codegen.loops import (
@@ -32,24 +32,6 @@ from codegen.loops import (
 )
 
 TURN = "turn of split loops"  # no kernel has such a name
-
-
-class Turn:
-    """A loop under construction: its limits, blocks and variable. `phis` are the first lines of
-    its body; others may be added when the values of the next turn are known."""
-
-    entry: str
-    head: str
-    latch: str
-    done: str
-    variable: Reg
-
-    def __init__(self, start: Reg | int, stop: Reg | int, step: int) -> None:
-        self.skippable = isinstance(start, Reg) or isinstance(stop, Reg)
-        self.first = start.ref if isinstance(start, Reg) else str(start)
-        self.last = stop.ref if isinstance(stop, Reg) else str(stop)
-        self.step = step
-        self.phis: list[str] = []
 
 
 class Statements(Values):
@@ -156,7 +138,7 @@ class Statements(Values):
         carried = self._carried(changed)
         initial = [values[i] for values, i in carried]
         self._invalidate(changed.writes)
-        turn = self.open_loop(s.var, start, stop, step, self._touched(changed.writes))
+        turn = self.open_changing(s.var, start, stop, step, self._touched(changed.writes))
         outer = self._enter(s)
         for (values, i), reg in zip(carried, initial):
             values[i] = Reg(self.name(), reg.dtype, reg.vec, self.depth)
@@ -167,7 +149,7 @@ class Statements(Values):
             self.memo = {}
             self.run(s.body)
         final = [values[i] for values, i in carried]
-        self.close_loop(turn)
+        self.close_changing(turn)
         for phi, old, new in zip(entered, initial, final):
             turn.phis.append(self._phi(phi.ref, old, turn.entry, new, turn.latch))
         self._leave(outer)
@@ -179,55 +161,23 @@ class Statements(Values):
             values[i] = reg
         self._invalidate(changed.writes)
 
-    def open_loop(
+    def open_changing(
         self, hint: str, start: Reg | int, stop: Reg | int, step: int, writes: frozenset[str]
     ) -> Turn:
-        """Start a loop of basic blocks, which is entered only if it has a turn. Its body changes
-        the buffers `writes`."""
-        turn = Turn(start, stop, step)
-        turn.entry = self.block
-        guard = None
-        if turn.skippable:
-            first, last = (
-                limit if isinstance(limit, Reg) else self.const(limit, "int64")
-                for limit in (start, stop)
-            )
-            guard = self.binary("icmp slt", first, last, "bool")
-        turn.head, turn.done = self.label(hint), self.label("end_" + hint)
-        before: list[str] = []
-        self.out.append(before)
-        self.outside.append(before)
+        """Start a loop whose body changes the buffers `writes`."""
+        turn = self.open_loop(hint, start, stop, step)
         self.loaded.append({})
         self.hoisted[-1] = 0
         self.hoisted.append(0)
-        self.loops.append((writes, guard))
-        if guard is not None:
-            self.line(f"br i1 {guard.ref}, label %{turn.head}, label %{turn.done}")
-        else:
-            self.line(f"br label %{turn.head}")
-        self.open_block(turn.head)
-        self.depth += 1
-        turn.variable = Reg(self.name(hint), "int64", False, self.depth)
-        self.out.append(turn.phis)
+        self.loops.append((writes, turn.guard))
         return turn
 
-    def close_loop(self, turn: Turn) -> None:
+    def close_changing(self, turn: Turn) -> None:
         """Branch back, or out of the loop."""
-        following, test = self.name(), self.name()
-        self.line(f"{following} = add nuw nsw i64 {turn.variable.ref}, {turn.step}")
-        self.line(f"{test} = icmp slt i64 {following}, {turn.last}")
-        self.line(f"br i1 {test}, label %{turn.head}, label %{turn.done}")
-        turn.latch = self.block
-        turn.phis.append(
-            f"  {turn.variable.ref} = phi i64 [ {turn.first}, %{turn.entry} ], "
-            f"[ {following}, %{turn.latch} ]"
-        )
-        self.depth -= 1
-        self.outside.pop()
+        self.close_loop(turn)
         self.loaded.pop()
         self.hoisted.pop()
         self.loops.pop()
-        self.open_block(turn.done)
 
     def _phi(self, name: str, a: Reg, from_a: str, b: Reg, from_b: str) -> str:
         return f"  {name} = phi {self.type_of(a)} [ {a.ref}, %{from_a} ], [ {b.ref}, %{from_b} ]"

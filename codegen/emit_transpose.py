@@ -94,7 +94,7 @@ class Transposes(Statements):
         idle = zeros if s.pad == "zero" else base
         if isinstance(rows, Reg) and s.pad != "zero":
             idle = self._select_pointer(self.const(0, "int64"), rows, base, zeros)
-        turn = self.open_loop("rows", 0, groups, 1, self._touched({s.dst}))
+        turn = self.open_changing("rows", 0, groups, 1, self._touched({s.dst}))
         first = self.binary("mul", turn.variable, self.const(inner, "int64"))
         vectors = []
         for i in range(inner):
@@ -107,7 +107,7 @@ class Transposes(Statements):
         to = self.element(tile, self._times(first, self.lanes), dtype)
         for i, vector in enumerate(self._inside_blocks(vectors, inner)):
             self._put(dtype, vector, self.element(to, i * self.lanes, dtype), None)
-        self.close_loop(turn)
+        self.close_changing(turn)
 
     def _blocks_to_columns(
         self, s: Transpose, dtype: str, inner: int, groups: int, tile: Reg, dump: Reg
@@ -116,7 +116,7 @@ class Transposes(Statements):
         mask = self.first_lanes(rows) if s.pad == "none" else None
         base, apart = self._corner(s.dst, s.dst_index), self._number(s.dst_stride)
         known = cols if isinstance(cols, int) else self.lanes
-        turn = self.open_loop("columns", 0, min(inner, known), 1, self._touched({s.dst}))
+        turn = self.open_changing("columns", 0, min(inner, known), 1, self._touched({s.dst}))
         at = self.element(tile, self._times(turn.variable, self.lanes), dtype)
         vectors = [
             self._vector(dtype, self.element(at, g * inner * self.lanes, dtype), None)
@@ -132,7 +132,7 @@ class Transposes(Statements):
                 limit = cols if isinstance(cols, Reg) else self.const(cols, "int64")
                 pointer = self._select_pointer(column, limit, pointer, dump)
             self._put(dtype, vector, pointer, mask)
-        self.close_loop(turn)
+        self.close_changing(turn)
 
     def _corner(self, buffer: str, index: Poly) -> Reg:
         place = self._place(buffer, index)

@@ -7,7 +7,8 @@ the arrays are changed in place. `Lanes` runs as one NumPy vector of its live la
 Memory nobody has written yet is poison (NaN, or a wild integer), and so is what a `full` store
 leaves behind idle lanes. An access outside its buffer is an `OutOfBounds` naming kernel, buffer and
 index. Turns of split loops run backwards; two that would disturb each other on two threads are a
-`Race`, and private memory is poison again at each turn. With `plan` the arena buffers share memory
+`Race`, and private memory is poison again at each turn; so is, at each turn of a repeat, what
+belongs to the turn (see `codegen.carried`). With `plan` the arena buffers share memory
 as `codegen.memory.plan` laid them out, so that a buffer reused too early shows.
 
 >>> run(program, {"x": np.ones(20, np.float32), "y": y}, {"n": 20})
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from codegen import loops
+from codegen.carried import own
 from codegen.closures import Bound, Compiler, Frame, OutOfBounds, Watch, poison
 from codegen.loops import PLANNED
 from codegen.repeats import offsets
@@ -67,6 +69,7 @@ class _Run:
             k.name: (k, Compiler(program.lanes, k, scalar).block(k.body)) for k in program.kernels
         }
         self.private = {b.name: memory[b.name] for b in program.buffers if b.role == "private"}
+        self.own = {r: [memory[name] for name in names] for r, names in own(program).items()}
 
     def run(self) -> None:
         self.calls(self.program.calls)
@@ -80,6 +83,8 @@ class _Run:
 
     def repeat(self, repeat: loops.Repeat) -> None:
         for i in range(repeat.extent.value(self.names)):
+            for array in self.own[repeat]:
+                array[:] = poison(array.dtype.name)
             self.names[repeat.var] = i
             self.calls(repeat.calls)
             del self.names[repeat.var]

@@ -386,8 +386,8 @@ class Repeat:
     """`for var in range(extent)`: all `calls`, in order. The extent is made of sizes; no other
     repeat has the same variable, and kernels do not see it.
 
-    A planned buffer that nothing else uses, and of which every turn writes first what it reads,
-    belongs to the turn: what it leaves there is lost (see `memory.carried`).
+    An arena buffer that only this repeat uses, and of which every turn reads what it wrote itself,
+    belongs to the turn: what is left in it at the end is lost (see `codegen.carried`).
     """
 
     var: str

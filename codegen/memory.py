@@ -4,10 +4,13 @@ In: a `Program`. Out: an `ArenaPlan`: a byte offset into the arena for each aren
 arena's size, and the place of every other buffer in the pointer table that the step receives.
 A private buffer has as many copies, one behind the other, as the program has threads.
 
-A buffer is live from the first call that uses it to the last. Buffers that are never live at the
-same call may share memory; a kernel's `inplace` pairs may share it even at that call, when the
-buffer that is read dies there. All offsets are multiples of 64 bytes and every buffer owns whole
-cache lines, so a full vector store at a buffer's end touches nobody else.
+A buffer is live from the first call that uses it to the last, calls being counted in the order of
+the text, and for the whole of every repeat from one turn to the next of which it keeps something,
+or with whose outside it shares it (see `codegen.carried`). Buffers that are never live at the same
+call may share memory; a kernel's `inplace` pairs may share it even at that call, when the buffer
+that is read dies there, in every turn of the repeats around. All offsets are multiples of 64 bytes
+and every buffer owns whole cache lines, so a full vector store at a buffer's end touches nobody
+else.
 
 >>> plan = plan(program)
 >>> plan.offsets["h1"], plan.size, plan.table["W1"]
@@ -21,7 +24,9 @@ from typing import Callable, Mapping
 
 import numpy as np
 
-from codegen.loops import ITEMSIZE, PLANNED, Buffer, Call, Kernel, Program
+from codegen.carried import own
+from codegen.loops import ITEMSIZE, PLANNED, Buffer, Kernel, Program, Repeat
+from codegen.repeats import At, flat, offsets
 
 ALIGNMENT = 64
 Life = tuple[int, int]  # first and last call that uses a buffer, both included
@@ -59,7 +64,8 @@ def plan(program: Program) -> ArenaPlan:
     bytes_of = planned(program)
     lives = lifetimes(program)
     slots = _slots(program, lives, bytes_of)
-    floor = _floor(slots, len(program.calls))
+    calls = len(flat(program))
+    floor = _floor(slots, calls)
     best: list[int] = []
     size = -1
     for order in _ORDERS:
@@ -76,7 +82,7 @@ def plan(program: Program) -> ArenaPlan:
         lives={name: lives[name] for name in bytes_of if name in lives},
         bytes=bytes_of,
         floor=floor,
-        calls=len(program.calls),
+        calls=calls,
     )
 
 
@@ -97,11 +103,24 @@ def padded(size: int) -> int:
 
 
 def lifetimes(program: Program) -> dict[str, Life]:
-    """First and last call of every buffer that any call uses."""
+    """First and last call between which every buffer that any call uses keeps what it holds."""
     lives: dict[str, Life] = {}
-    for i, call in enumerate(program.calls):
+    spans: dict[Repeat, Life] = {}
+    inside: dict[str, set[Repeat]] = {}
+    for i, (call, around) in enumerate(flat(program)):
         for name in call.buffers:
             lives[name] = (lives[name][0] if name in lives else i, i)
+        for repeat in around:
+            spans[repeat] = (spans[repeat][0] if repeat in spans else i, i)
+            for name in call.buffers:
+                inside.setdefault(name, set()).add(repeat)
+    fresh = own(program)
+    private = {b.name for b in program.buffers if b.role == "private"}  # keeps nothing ever
+    for name in inside.keys() - private:
+        for repeat in inside[name]:
+            if name not in fresh[repeat]:
+                (first, last), (begin, end) = lives[name], spans[repeat]
+                lives[name] = min(first, begin), max(last, end)
     return lives
 
 
@@ -114,19 +133,25 @@ def pointer_table(program: Program) -> dict[str, int]:
 # -- in-place reuse ------------------------------------------------------------------------------
 
 
-def inplace_pairs(kernel: Kernel, call: Call) -> list[tuple[str, str]]:
+def inplace_pairs(
+    kernel: Kernel, at: At, fresh: Mapping[Repeat, set[str]]
+) -> list[tuple[str, str]]:
     """The (written, read) buffers of a call that its kernel allows to be one buffer.
 
     Each must be a whole buffer of its own in this call: an offset, or a buffer passed twice,
-    would let one element be written before another parameter has read it.
+    would let one element be written before another parameter has read it. What is read must be
+    `fresh` in every turn of the repeats around, or the next one would find it overwritten.
     """
+    call, around = at
     position = {param.name: i for i, param in enumerate(kernel.params)}
+    starts = offsets(call)
     pairs = []
     for written, read in kernel.inplace:
-        at = (position[written], position[read])
-        names = (call.buffers[at[0]], call.buffers[at[1]])
+        places = (position[written], position[read])
+        names = (call.buffers[places[0]], call.buffers[places[1]])
         alone = all(call.buffers.count(name) == 1 for name in names)
-        if alone and not any(call.offsets[i] for i in at if call.offsets):
+        whole = not any(starts[i].terms for i in places)
+        if alone and whole and all(names[1] in fresh[repeat] for repeat in around):
             pairs.append(names)
     return pairs
 
@@ -139,8 +164,9 @@ def _slots(program: Program, lives: dict[str, Life], bytes_of: dict[str, int]) -
         name: Slot([name], size, *lives[name]) for name, size in bytes_of.items() if name in lives
     }
     succeeded: set[str] = set()
-    for i, call in enumerate(program.calls):
-        for written, read in inplace_pairs(kernels[call.kernel], call):
+    starts_afresh = own(program)
+    for i, at in enumerate(flat(program)):
+        for written, read in inplace_pairs(kernels[at.call.kernel], at, starts_afresh):
             if written not in slot_of or read not in slot_of or read in succeeded:
                 continue
             dies, born = lives[read][0] < i == lives[read][1], lives[written][0] == i
@@ -216,10 +242,11 @@ def check(program: Program, plan: ArenaPlan) -> None:
     sizes = planned(program)
     whole = {b.name: (b.size, b.dtype) for b in program.buffers}
     kernels = {k.name: k for k in program.kernels}
+    fresh = own(program)
     allowed = {
         (i, frozenset(pair)): pair
-        for i, call in enumerate(program.calls)
-        for pair in inplace_pairs(kernels[call.kernel], call)
+        for i, at in enumerate(flat(program))
+        for pair in inplace_pairs(kernels[at.call.kernel], at, fresh)
     }
     live = sorted((plan.offsets[n], n) for n in sizes if n in lives)
     for k, (at, name) in enumerate(live):

@@ -2,7 +2,8 @@
 
 In: a program, the target, what a call takes, the memory of its states. Out: `Timed`, the program
 compiled once more with a look at the machine's counter between its calls, and the seconds that
-every call took in every run. The program that is used otherwise is left as it is.
+every call took in every run, all turns of the repeats around it together. The program that is used
+otherwise is left as it is.
 
 >>> timed = Timed(program, target, signature, {"W": weights})
 >>> np.median(timed.run([x], seconds=0.2), axis=0)
@@ -25,6 +26,7 @@ from codegen.call import Function, Signature
 from codegen.emit import emit
 from codegen.load import load
 from codegen.loops import Buffer, Program
+from codegen.repeats import flat
 from codegen.target import Target
 
 Array = np.ndarray[Any, Any]
@@ -38,8 +40,8 @@ class Timed:
     def __init__(
         self, program: Program, target: Target, signature: Signature, states: Mapping[str, Array]
     ) -> None:
-        self.calls = len(program.calls)
-        stamps = Buffer(STAMPS, "int64", self.calls + 2, "output")
+        self.calls = len(flat(program))
+        stamps = Buffer(STAMPS, "int64", 2 * self.calls + 2, "output")
         program = dataclasses.replace(program, buffers=(*program.buffers, stamps))
         plan = memory.plan(program)
         library = load(_object(emit(program, plan, target, STAMPS), target))
@@ -64,9 +66,10 @@ class Timed:
             enter(*arrays)
         spent = time.perf_counter() - begin
         tick = spent / max(int(self.stamps[-1]) - first, 1)
-        steps = np.diff(np.array(found), axis=1)
-        cost = np.median(steps[:, -1])
-        return np.maximum(steps[:, :-1] - cost, 0) * tick
+        stamps = np.array(found)
+        moved, often = stamps[:, : self.calls], stamps[:, self.calls : 2 * self.calls]
+        cost = np.median(stamps[:, -2])
+        return np.maximum(moved - cost * often, 0) * tick
 
 
 def _object(text: str, target: Target) -> bytes:

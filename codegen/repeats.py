@@ -55,6 +55,9 @@ def offsets(call: Call) -> tuple[Poly, ...]:
     return tuple(Poly.of(offset) for offset in call.offsets)
 
 
-def turns(at: At, sizes: Mapping[str, int]) -> int:
-    """How often a call runs; `sizes` are all of them, the derived ones too."""
-    return math.prod(max(repeat.extent.value(sizes), 0) for repeat in at.repeats)
+def runs(program: Program, sizes: Mapping[str, int]) -> list[int]:
+    """How often each call runs; `sizes` are all of them, the derived ones too."""
+    return [
+        math.prod(max(repeat.extent.value(sizes), 0) for repeat in at.repeats)
+        for at in flat(program)
+    ]

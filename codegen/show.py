@@ -22,6 +22,7 @@ import numpy as np
 
 from codegen import loops
 from codegen.loops import Poly, PolyLike
+from codegen.repeats import offsets
 from codegen.walk import children, postorder, values_of
 
 # how strongly an operation binds its operands
@@ -59,7 +60,7 @@ def show(program: loops.Program) -> str:
     for kernel in program.kernels:
         lines += ["", *_kernel(kernel)]
     kernels = {k.name: k for k in program.kernels}
-    lines += ["", "calls"] + [INDENT + _call(c, kernels.get(c.kernel)) for c in program.calls]
+    lines += ["", "calls", *_calls(program.calls, kernels, 1)]
     return "\n".join(lines) + "\n"
 
 
@@ -90,14 +91,29 @@ def _size(rule: int | loops.Derived) -> str:
     )
 
 
+def _calls(
+    calls: tuple[loops.Call | loops.Repeat, ...], kernels: dict[str, loops.Kernel], depth: int
+) -> Iterator[str]:
+    for call in calls:
+        if isinstance(call, loops.Repeat):
+            yield f"{INDENT * depth}repeat {call.var} in {_range(call.extent)}:"
+            yield from _calls(call.calls, kernels, depth + 1)
+        else:
+            yield INDENT * depth + _call(call, kernels.get(call.kernel))
+
+
 def _call(call: loops.Call, kernel: loops.Kernel | None) -> str:
-    offsets = call.offsets or (0,) * len(call.buffers)
     names = [p.name for p in kernel.params] if kernel else []
     parts = []
-    for i, (buffer, offset) in enumerate(zip(call.buffers, offsets)):
+    for i, (buffer, offset) in enumerate(zip(call.buffers, offsets(call))):
         name = names[i] if i < len(names) else "?"
-        parts.append(f"{name}={buffer}" + (f"+{offset}" if offset else ""))
+        parts.append(f"{name}={buffer}" + (f"+{_offset(offset)}" if offset.terms else ""))
     return f"{call.kernel}({', '.join(parts)})"
+
+
+def _offset(offset: Poly) -> str:
+    text = _poly(offset)
+    return text if len(offset.terms) == 1 and not text.startswith("-") else f"({text})"
 
 
 def _kernel(kernel: loops.Kernel) -> list[str]:

@@ -5,6 +5,8 @@ In: a `loops.Program`. Out: nothing, or the error.
 - names are defined before use, within their block, and never shadowed; sizes are known
 - dtypes agree: arguments of functions, accumulators, loads and stores with their buffers
 - parameters are read and written as their modes allow; calls bind as many buffers, of their dtypes
+- repeats have variables of their own and run a number of turns that sizes tell, none below zero;
+  offsets are made of sizes and of the variables around
 - accumulators are declared, and their subscripts lie within the tile
 - `Lanes` do not nest; their variable occurs to the first power, and in no extent or subscript
 - beside its split loops a kernel has only `Let`s, which read nothing that it writes; what a split
@@ -23,9 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from codegen import loops, splits
-from codegen.bounds import Access, Space, sample_sizes
+from codegen.bounds import Access, Reaches, Space, sample_sizes, wider
 from codegen.functions import ALL, INTS, NUMBERS, result_dtype
 from codegen.loops import Poly, PolyLike
+from codegen.repeats import offsets
 from codegen.show import show_statement
 from codegen.walk import postorder, values_of
 
@@ -56,11 +59,7 @@ def verify(program: loops.Program) -> None:
         kernels[kernel.name] = kernel
         reached[kernel.name] = _Checker(program, kernel, samples).check()
         common[kernel.name] = splits.common(kernel, samples)
-    for call in program.calls:
-        if call.kernel not in kernels:
-            raise VerifyError(f"a call of {call.kernel!r}, which is no kernel")
-        _check_call(call, kernels[call.kernel], buffers, reached[call.kernel])
-        _check_sharing(call, kernels[call.kernel], buffers, common[call.kernel])
+    _Calls(program, samples, kernels, buffers, reached, common).check()
 
 
 # -- sizes, buffers, calls -----------------------------------------------------------------------
@@ -96,37 +95,97 @@ def _check_buffers(program: loops.Program) -> dict[str, loops.Buffer]:
     return buffers
 
 
-def _check_call(
-    call: loops.Call,
-    kernel: loops.Kernel,
-    buffers: dict[str, loops.Buffer],
-    reached: list[Access],
-) -> None:
-    def wrong(message: str) -> VerifyError:
-        return VerifyError(f"call of {kernel.name}({', '.join(call.buffers)}): {message}")
+class _Calls:
+    """The calls of a program, one after the other. `space` holds the repeats around."""
 
-    offsets = call.offsets or (0,) * len(call.buffers)
-    if not len(call.buffers) == len(offsets) == len(kernel.params):
-        raise wrong(f"{len(kernel.params)} parameters, {len(offsets)} offsets")
-    bound: dict[str, tuple[loops.Buffer, int]] = {}
-    for param, name, offset in zip(kernel.params, call.buffers, offsets):
-        buffer = buffers.get(name)
-        if buffer is None:
-            raise wrong(f"there is no buffer {name!r}")
-        if buffer.dtype != param.dtype:
-            raise wrong(f"{name} is {buffer.dtype}, parameter {param.name} {param.dtype}")
-        if param.mode != "r" and buffer.role in ("constant", "input"):
-            raise wrong(f"{param.name} is written, but {name} is {buffer.role}")
-        bound[param.name] = buffer, offset
-    _check_aliases(kernel, bound, wrong)
-    for access in reached:
-        buffer, offset = bound[access.param]
-        if access.low + offset < 0 or access.high + offset >= buffer.size:
-            outside = access.low if access.low + offset < 0 else access.high
-            raise wrong(
-                f"{access.statement}: element {outside + offset} of {buffer.name}, "
-                f"which has {buffer.size}"
-            )
+    def __init__(
+        self,
+        program: loops.Program,
+        samples: list[dict[str, int]],
+        kernels: Mapping[str, loops.Kernel],
+        buffers: Mapping[str, loops.Buffer],
+        reached: Mapping[str, list[Access]],
+        common: Mapping[str, dict[str, str]],
+    ) -> None:
+        self.program, self.samples, self.kernels = program, samples, kernels
+        self.buffers, self.reached, self.common = buffers, reached, common
+        self.space = Space(samples, program.lanes)
+        self.known = set(program.sizes)
+        self.variables: set[str] = set()
+
+    def check(self) -> None:
+        self.calls(self.program.calls)
+
+    def calls(self, calls: tuple[loops.Call | loops.Repeat, ...]) -> None:
+        for call in calls:
+            if isinstance(call, loops.Repeat):
+                self.repeat(call)
+                continue
+            kernel = self.kernels.get(call.kernel)
+            if kernel is None:
+                raise VerifyError(f"a call of {call.kernel!r}, which is no kernel")
+            self.call(call, kernel)
+            _check_sharing(call, kernel, self.buffers, self.common[call.kernel])
+
+    def repeat(self, repeat: loops.Repeat) -> None:
+        def wrong(message: str) -> VerifyError:
+            return VerifyError(f"repeat {repeat.var}: {message}")
+
+        if repeat.var in self.variables or repeat.var in self.program.sizes:
+            raise wrong("its variable is in use already")
+        unknown = sorted(repeat.extent.names - self.program.sizes.keys())
+        if unknown:
+            raise wrong(f"{unknown[0]!r} in its extent is no size")
+        least = min(repeat.extent.value(sizes) for sizes in self.samples)
+        if least < 0:
+            raise wrong(f"{least} turns")
+        self.variables.add(repeat.var)
+        self.known.add(repeat.var)
+        with self.space.loop(repeat.var, repeat.extent):
+            self.calls(repeat.calls)
+        self.known.remove(repeat.var)
+
+    def call(self, call: loops.Call, kernel: loops.Kernel) -> None:
+        def wrong(message: str) -> VerifyError:
+            return VerifyError(f"call of {kernel.name}({', '.join(call.buffers)}): {message}")
+
+        starts = offsets(call)
+        if not len(call.buffers) == len(starts) == len(kernel.params):
+            raise wrong(f"{len(kernel.params)} parameters, {len(starts)} offsets")
+        bound: dict[str, tuple[loops.Buffer, Poly]] = {}
+        for param, name, start in zip(kernel.params, call.buffers, starts):
+            buffer = self.buffers.get(name)
+            if buffer is None:
+                raise wrong(f"there is no buffer {name!r}")
+            if buffer.dtype != param.dtype:
+                raise wrong(f"{name} is {buffer.dtype}, parameter {param.name} {param.dtype}")
+            if param.mode != "r" and buffer.role in ("constant", "input"):
+                raise wrong(f"{param.name} is written, but {name} is {buffer.role}")
+            unknown = sorted(start.names - self.known)
+            if unknown:
+                raise wrong(f"{unknown[0]!r} in the offset of {name} is not known here")
+            bound[param.name] = buffer, start
+        _check_aliases(kernel, bound, wrong)
+        for access in self.reached[kernel.name]:
+            buffer, start = bound[access.param]
+            outside = _outside(access.reaches, self.space.reaches(start), buffer.size)
+            if outside is not None:
+                raise wrong(
+                    f"{access.statement}: element {outside} of {buffer.name}, "
+                    f"which has {buffer.size}"
+                )
+
+
+def _outside(reaches: Reaches, starts: Reaches, size: int) -> int | None:
+    """An element outside of a buffer that is reached from one of the places it may start at."""
+    for reach, start in zip(reaches, starts):
+        if reach is None or start is None:
+            continue
+        if reach[0] + start[0] < 0:
+            return reach[0] + start[0]
+        if reach[1] + start[1] >= size:
+            return reach[1] + start[1]
+    return None
 
 
 def _check_sharing(
@@ -146,7 +205,7 @@ def _check_sharing(
 
 def _check_aliases(
     kernel: loops.Kernel,
-    bound: dict[str, tuple[loops.Buffer, int]],
+    bound: dict[str, tuple[loops.Buffer, Poly]],
     wrong: Callable[[str], VerifyError],
 ) -> None:
     """One place under two names, one of them written, needs the kernel's word for it."""
@@ -370,21 +429,20 @@ class _Checker:
         self.poly(index)
         if full and self.lane is None:
             raise self.wrong("`full` outside of lanes")
-        reach = self.space.reach(index, full) if sure else None
-        if reach is not None:
-            self.note(buffer, index, full, reach)
+        reaches = self.space.reaches(index, full) if sure else ()
+        if any(reaches):
+            self.note(buffer, index, full, reaches)
         return param
 
-    def note(self, buffer: str, index: Poly, full: bool, reach: tuple[int, int]) -> None:
+    def note(self, buffer: str, index: Poly, full: bool, reaches: Reaches) -> None:
         """Keep the widest reach of equal accesses; where it is too wide is up to the calls."""
         key = (buffer, index, full)
         known = self.reached.get(key)
-        if known is None or reach[0] < known.low or reach[1] > known.high:
+        wide = tuple(map(wider, reaches, known.reaches)) if known else reaches
+        if known is None or wide != known.reaches:
             assert self.statement is not None
-            low = min(reach[0], known.low) if known else reach[0]
-            high = max(reach[1], known.high) if known else reach[1]
             text = show_statement(self.statement).strip()
-            self.reached[key] = Access(buffer, low, high, text)
+            self.reached[key] = Access(buffer, wide, text)
 
     # -- values
 

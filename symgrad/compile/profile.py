@@ -35,8 +35,8 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel, all of its calls together. `floor` is the part of its time that the machine's
-    peak arithmetic or memory bandwidth would need for the same work."""
+    """One kernel, all of its calls together, those of every turn of a scan too. `floor` is the part
+    of its time that the machine's peak arithmetic or memory bandwidth would need for the work."""
 
     kernel: str
     calls: int
@@ -126,9 +126,11 @@ def profile(
     native: Any = getattr(backend, "native", backend)  # the other one compares
     if not hasattr(native, "code"):
         raise InputError('a profile needs native code: target="interpret" has none')
+    from codegen.bounds import derived_sizes
     from codegen.counts import program_counts
     from codegen.machine import measure
     from codegen.profile import Timed
+    from codegen.repeats import runs
     from symgrad.compile.native import signature
 
     leaves = pipeline.request.graph.inputs
@@ -144,7 +146,8 @@ def profile(
     times = timed.run(arrays, seconds)
     wide = any(b.dtype == "float64" for b in program.buffers)
     peaks = measure(pipeline.target, "float64" if wide else "float32", program.threads)
-    rows = _rows(program, _middle(times), program_counts(program, sizes), peaks)
+    often = runs(program, derived_sizes(program, sizes))
+    rows = _rows(program, often, _middle(times), program_counts(program, sizes), peaks)
     return Profile(
         tuple(sorted(rows, key=lambda row: -row.seconds)),
         sum(row.seconds for row in rows),
@@ -170,22 +173,28 @@ def _copy(memory: Array) -> Array:
     return copy
 
 
-def _rows(program: Any, times: Array, work: Sequence[Counts], peaks: Any) -> list[Row]:
+def _rows(
+    program: Any, often: Sequence[int], times: Array, work: Sequence[Counts], peaks: Any
+) -> list[Row]:
+    """A row for each kernel. Of every call in the order of the text: how often it ran, the time it
+    took then altogether, and what it did each time."""
+    from codegen.repeats import flat
+
     calls: dict[str, list[int]] = {}
-    for i, call in enumerate(program.calls):
+    for i, (call, _) in enumerate(flat(program)):
         calls.setdefault(call.kernel, []).append(i)
     rows = []
     for kernel in program.kernels:
         own = calls.get(kernel.name, [])
         spent = float(sum(times[i] for i in own))
-        least = sum(peaks.floor(work[i].flops, work[i].bytes) for i in own)
+        least = sum(often[i] * peaks.floor(work[i].flops, work[i].bytes) for i in own)
         rows.append(
             Row(
                 kernel.name,
-                len(own),
+                sum(often[i] for i in own),
                 spent,
-                sum(work[i].flops for i in own),
-                sum(work[i].bytes for i in own),
+                sum(often[i] * work[i].flops for i in own),
+                sum(often[i] * work[i].bytes for i in own),
                 least / spent if spent else 0.0,
                 kernel.comment.replace("\n", "; "),
                 kernel.sources,

@@ -34,12 +34,16 @@ def report(pipeline: Pipeline, backend: Backend) -> str:
 def facts(pipeline: Pipeline) -> dict[str, Any]:
     """What a report says, as JSON."""
     from codegen import memory
+    from codegen.bounds import derived_sizes
     from codegen.loops import PLANNED
+    from codegen.repeats import flat, runs
 
     program, plan, graph = pipeline.schedule.program, pipeline.plan, pipeline.rewritten
+    largest = {name: most for name, most in program.sizes.items() if isinstance(most, int)}
+    often = runs(program, derived_sizes(program, largest))
     calls: dict[str, int] = {}
-    for call in program.calls:
-        calls[call.kernel] = calls.get(call.kernel, 0) + 1
+    for (call, _), times in zip(flat(program), often):
+        calls[call.kernel] = calls.get(call.kernel, 0) + times
     kernels = [
         {
             "name": kernel.name,
@@ -57,7 +61,7 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "target": f"{pipeline.target.cpu}, {program.lanes} lanes, {_threads(program.threads)}",
         "kernels": kernels,
-        "calls": len(program.calls),
+        "calls": sum(calls.values()),
         "flops": flops(graph),
         "sizes": {name: dim.max for name, dim in graph.dims.items()},
         "nodes": len(graph.nodes),

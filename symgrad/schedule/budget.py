@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codegen import memory
+from codegen.repeats import flat
 from symgrad.errors import BudgetError
 from symgrad.node import Expr
 from symgrad.schedule.recompute import Fitted, fit
@@ -60,17 +61,18 @@ def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
     """What is held at the fullest moment, the largest first."""
     plan = memory.plan(program)
     sizes, lives = plan.bytes, plan.lives
+    calls = flat(program)
     held = [
         [name for name, (first, last) in lives.items() if first <= i <= last]
-        for i in range(len(program.calls))
+        for i in range(len(calls))
     ]
     moment = max(range(len(held)), key=lambda i: sum(sizes[name] for name in held[i]))
-    kernel = next(k for k in program.kernels if k.name == program.calls[moment].kernel)
+    kernel = next(k for k in program.kernels if k.name == calls[moment].call.kernel)
     values = values_in(fitted.arranged)
     lines = [
         f"max_bytes={limit:,}: {plan.size:,} bytes is the least arena found, "
         f"{fitted.before:,} without recomputation. Most of it is held while {kernel.name} runs, "
-        f"call {moment + 1} of {len(program.calls)}:"
+        f"call {moment + 1} of {len(calls)}:"
     ]
     largest = sorted(held[moment], key=lambda name: -sizes[name])
     for name in largest[:SHOWN]:
