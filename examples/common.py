@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,24 @@ Array = np.ndarray
 Parts = dict[str, dict[str, Array]]
 
 
-def options(description: str | None) -> argparse.Namespace:
-    """The command line of an example: --quick for seconds, --plot FILE for a picture."""
+def options(description: str | None, names: Sequence[str] = ()) -> argparse.Namespace:
+    """The command line of an example: --quick for seconds, --plot FILE for a picture.
+
+    Where an example shows several things by name, `names` are those to choose from: all by default.
+    """
     title = (description or "").strip().splitlines()[0]
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--quick", action="store_true", help="a small run of a few seconds")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="save a picture (matplotlib)")
-    return parser.parse_args()
+    if names:
+        parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}; all by default")
+    chosen = parser.parse_args()
+    if names:
+        unknown = [name for name in chosen.names if name not in names]
+        if unknown:
+            parser.error(f"{unknown[0]!r} is none of {', '.join(names)}")
+        chosen.names = chosen.names or list(names)
+    return chosen
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -106,11 +117,14 @@ def accuracy(scores: sg.Expr, labels: sg.Expr) -> sg.Expr:
     return sg.mean((sg.argmax(scores, axis=1) == labels).astype("float32"))
 
 
-def mlp(*widths: int, activation: Any = sg.nn.relu, init: Any = None) -> sg.nn.Sequential:
-    """A multilayer perceptron: `mlp(64, 32, 10)` has one hidden layer; layers fc1, fc2, ..."""
+def mlp(*widths: int, activation: Any = sg.nn.relu, **settings: Any) -> sg.nn.Sequential:
+    """A multilayer perceptron: `mlp(64, 32, 10)` has one hidden layer; layers fc1, fc2, ...
+
+    `settings` go to each layer: init=, dtype=.
+    """
     layers: list[Any] = []
     for i, (inputs, outputs) in enumerate(zip(widths, widths[1:]), 1):
-        layers += [sg.nn.Linear(inputs, outputs, init=init, name=f"fc{i}"), activation]
+        layers += [sg.nn.Linear(inputs, outputs, name=f"fc{i}", **settings), activation]
     return sg.nn.Sequential(*layers[:-1])
 
 
