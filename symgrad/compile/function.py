@@ -20,9 +20,11 @@ from symgrad.compile.backend import backend
 from symgrad.compile.graph import Form, gather
 from symgrad.compile.options import Options, options
 from symgrad.compile.pipeline import Pipeline
+from symgrad.compile.rates import Rates
 from symgrad.compile.request import Request, numbered, training
 from symgrad.errors import InputError
-from symgrad.node import Expr, State
+from symgrad.node import Expr
+from symgrad.optim.groups import Groups
 from symgrad.state import Store
 
 if TYPE_CHECKING:
@@ -113,27 +115,22 @@ class TrainStep(Function):
     def __init__(
         self, request: Request, form: Form, store: Store, chosen: Options, optimizer: Any
     ) -> None:
-        self._optimizer = optimizer
         self.means: dict[str, float] = {}  # of every scalar output, over the last pass of `run`
-        self._rate: State | None = getattr(optimizer, "lr_state", None)
+        self._rates = Rates(optimizer, store)
         super().__init__(request, form, store, chosen)
 
     @property
     def lr(self) -> Any:
-        """The learning rate: set it between calls. A schedule is read only."""
-        if self._rate is None or self._rate not in self._store:
-            return getattr(self._optimizer, "lr", None)
-        return float(self._store[self._rate])
+        """The learning rate: set it between calls. A schedule is read only.
+
+        With groups of optimizers a list or dict, as they are given; a dict that is assigned may
+        name some of them.
+        """
+        return self._rates.get()
 
     @lr.setter
-    def lr(self, value: float) -> None:
-        if self._rate is None or self._rate not in self._store:
-            raise InputError(
-                f"the learning rate of {self._optimizer!r} is no number that can be set: "
-                "give the optimizer a number instead of a schedule"
-            )
-        number = float(self._optimizer.check_lr(value))
-        self._store[self._rate] = np.asarray(number, self._rate.dtype)
+    def lr(self, value: Any) -> None:
+        self._rates.set(value)
 
     def run(
         self,
@@ -190,11 +187,12 @@ def function(
 
 
 def train_step(
-    loss: Expr,
+    loss: Expr | Mapping[str, Expr],
     optimizer: Any,
     outputs: Mapping[str, Any] | None = None,
     *,
     parameters: Any = None,
+    frozen: Any = None,
     state: Store | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -205,15 +203,36 @@ def train_step(
 ) -> TrainStep:
     """Compile one training step: the loss, its gradients, the optimizer's update.
 
-    Every parameter that the loss depends on is trained, or those in `parameters` (layers or
-    parameters). Inputs come in the order in which they were created. A call gives the loss as a
-    float, with `outputs` a dict whose "loss" comes first. The other arguments are `function`'s.
+    Every parameter that the loss depends on is trained, or those in `parameters`, without those
+    that are `frozen` (layers, parameters, lists of them): what only the gradient of a frozen
+    parameter would need is not computed. Inputs come in the order in which they were created. A
+    call gives the loss as a float, with `outputs` a dict whose "loss" comes first. The other
+    arguments are `function`'s.
+
+    Several optimizers are a list or dict of groups `(optimizer, parameters)`, one of which may be
+    an optimizer alone, for all the others; `step.lr` has that form too:
+
+        sg.train_step(loss, [(sg.optim.SGD(1e-3), backbone), sg.optim.Adam(1e-2)])
+        sg.train_step(lagrangian, {"w": (sg.optim.SGD(0.1), model),
+                                   "multiplier": (sg.optim.SGD(0.01, maximize=True), lam)})
+
+    Several losses are a dict, with a group of each name that this loss moves; all gradients are
+    taken before anything moves. A call then gives a dict: "loss", their sum, and each of them.
+
+        sg.train_step({"critic": critic_loss, "generator": generator_loss},
+                      {"critic": (sg.optim.Adam(1e-4), critic),
+                       "generator": (sg.optim.Adam(1e-4), generator)})
+
+    Raises GraphError for a loss that is no scalar or depends on nothing to train, InputError for a
+    parameter in two groups or in none.
     """
     chosen = options(target, threads, check, max_bytes, tolerance)
     store = _store(state, seed)
-    request = training(loss, optimizer, outputs, parameters, store)
+    if isinstance(optimizer, (list, Mapping)):
+        optimizer = Groups(optimizer)
+    request = training(loss, optimizer, outputs, parameters, frozen, store)
     found = tuple(request.graph.outputs)
-    form = Form("dict" if outputs else "one", found, number=True)
+    form = Form("dict" if len(found) > 1 else "one", found, number=True)
     return TrainStep(request, form, store, chosen, optimizer)
 
 

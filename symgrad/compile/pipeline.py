@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from symgrad.compile.graph import Graph
 from symgrad.compile.options import Options, comparing, debug_level
 from symgrad.compile.request import Request, substitute
 from symgrad.errors import InputError
-from symgrad.node import Expr, Parameter
+from symgrad.node import Expr
 from symgrad.sizes import show
 from symgrad.state import Store
 
@@ -119,10 +119,15 @@ class Pipeline:
 
         before = self.expression
         outputs = dict(zip(before.outputs, self._prepare([*before.outputs.values()])))
-        targets = list(self.request.gradients.values())
-        gradients = dict(zip(self.request.gradients, grad(outputs["loss"], targets)))
+        wanted = self.request.gradients
+        gradients: dict[Expr, Expr] = {}
+        for loss in dict.fromkeys(w.loss for w in wanted.values()):
+            mine = {holder: w.parameter for holder, w in wanted.items() if w.loss == loss}
+            gradients.update(zip(mine, grad(outputs[loss], list(mine.values()))))
         updates = dict(zip(before.updates, substitute([*before.updates.values()], gradients)))
-        self.gradients = {p: g for p, g in zip(targets, gradients.values())}
+        self.gradients = {
+            f"d {w.loss} / d {w.parameter.name}": gradients[h] for h, w in wanted.items()
+        }
         return Graph(before.inputs, outputs, updates)
 
     def _rewrite(self, roots: list[Expr]) -> list[Expr]:
@@ -183,7 +188,8 @@ class Pipeline:
 
         return dict(domains(self.request.graph.roots))
 
-    def _gradients(self) -> dict[Parameter, Expr]:
+    def _gradients(self) -> dict[str, Expr]:
+        """The gradients by what they are, `d loss / d W`."""
         _ = self.gradient
         return self.__dict__.get("gradients", {})
 
@@ -210,7 +216,7 @@ def _verify(name: str, result: Any) -> None:
         verify_program(result.program)
 
 
-def graph_text(graph: Graph, gradients: dict[Parameter, Expr] | None = None) -> str:
+def graph_text(graph: Graph, gradients: Mapping[str, Expr] | None = None) -> str:
     """A graph as a listing: leaves, then what is computed, each line with its shape and source."""
     from symgrad.show.text import listing
 
@@ -219,9 +225,7 @@ def graph_text(graph: Graph, gradients: dict[Parameter, Expr] | None = None) -> 
         for leaf in leaves:
             kind = leaf.kind if label == "state" else label
             lines.append(f"{kind:<10} {leaf.name} {show(leaf.shape)} {leaf.dtype}")
-    named: dict[str, Expr] = dict(graph.outputs)
-    for p, g in (gradients or {}).items():
-        named[f"d loss / d {p.name}"] = g
+    named: dict[str, Expr] = {**graph.outputs, **(gradients or {})}
     for p, value in graph.updates.items():
         named[f"{p.name}'"] = value
     return "\n".join([*lines, "", listing(named, sources=True)]) + "\n"

@@ -128,7 +128,7 @@ def key(pipeline: Pipeline) -> str | None:
         sorted((dim.name, dim.max) for dim in graph.dims.values()),  # a size prints as its name
         [*graph.outputs],
         [position[id(p)] for p in graph.updates],
-        [(position[id(h)], position[id(p)]) for h, p in placeholders.items()],
+        [(position[id(h)], w.loss, position[id(w.parameter)]) for h, w in placeholders.items()],
         [(i, pipeline.fixed[p]) for i, p in enumerate(graph.parameters) if p in pipeline.fixed],
         pipeline.lanes,
         pipeline.target,
