@@ -59,7 +59,7 @@ def run(
     library = load(with_entries(code, target) if prog.threads > 1 else code)
     step = library.function("step", None, ctypes.c_void_p, ctypes.c_void_p)
     held = {name: _guarded(array) for name, array in arrays.items()}
-    arena = _guarded(np.zeros(plan.size, np.uint8))
+    arena = _guarded(np.full(plan.size, 255, np.uint8))  # NaN in either float width
     pointers = (ctypes.c_void_p * (1 + max(plan.table.values(), default=0)))()
     pointers[0] = arena[1].ctypes.data
     for name, index in plan.table.items():
