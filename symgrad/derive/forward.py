@@ -15,32 +15,58 @@ from typing import Sequence
 from symgrad import source
 from symgrad.derive.adjoints import custom_parts
 from symgrad.derive.algebra import add, cast, constant, contract, total
-from symgrad.derive.reverse import cotangents, differentiable
+from symgrad.derive.loops import push_loop
+from symgrad.derive.reverse import cotangents, differentiable, level
 from symgrad.derive.tangents import TANGENTS
 from symgrad.errors import GraphError
-from symgrad.node import Custom, Expr, Input, toposort
+from symgrad.loop import captured, results
+from symgrad.node import Custom, Expr, Input, Scan, toposort
 
 
 def push(outputs: Sequence[Expr], seeds: dict[int, Expr], lead: int) -> list[Expr | None]:
     """The tangent of each output; a seeded node adds its seed to what flows into it."""
     tangents: dict[int, Expr | None] = {}
-    for node in toposort(outputs):
+    _sweep(level(outputs), tangents, seeds, lead)
+    return [tangents.get(id(y)) for y in outputs]
+
+
+def _sweep(
+    order: Sequence[Expr], tangents: dict[int, Expr | None], seeds: dict[int, Expr], lead: int
+) -> None:
+    """Add the tangent of every node in order that has one."""
+    loops = results(order)
+    for node in order:
         result: Expr | None = None
-        incoming: list[Expr | None] = [None] * len(node.args)
-        for k in differentiable(node):
-            incoming[k] = tangents.get(id(node.args[k]))
-        with source.at(node.where.derived):
-            if any(t is not None for t in incoming):
-                if isinstance(node, Custom):
-                    result = _custom(node, incoming, lead)
-                else:
-                    result = TANGENTS[node.kind](node, incoming, lead)
-            seed = seeds.get(id(node))
-            if seed is not None:
-                result = seed if result is None else add(seed, result)
+        if isinstance(node, Scan) and node is loops[node.loop][0]:
+            with source.at(node.where):
+                tangents.update(_through(loops[node.loop], tangents, seeds, lead))
+        if isinstance(node, Scan):
+            result = tangents.get(id(node))
+        else:
+            incoming: list[Expr | None] = [None] * len(node.args)
+            for k in differentiable(node):
+                incoming[k] = tangents.get(id(node.args[k]))
+            with source.at(node.where):
+                if any(t is not None for t in incoming):
+                    if isinstance(node, Custom):
+                        result = _custom(node, incoming, lead)
+                    else:
+                        result = TANGENTS[node.kind](node, incoming, lead)
+        seed = seeds.get(id(node))
+        if seed is not None:
+            result = seed if result is None else add(seed, result)
         if result is not None:
             tangents[id(node)] = result
-    return [tangents.get(id(y)) for y in outputs]
+
+
+def _through(
+    found: list[Scan], tangents: dict[int, Expr | None], seeds: dict[int, Expr], lead: int
+) -> dict[int, Expr]:
+    """The tangents of a loop's results."""
+    read = [*found[0].sequences, *found[0].initials, *captured(found)]
+    if all(tangents.get(id(e)) is None for e in read):
+        return {}
+    return push_loop(found, tangents, lead, lambda body, own: _sweep(body, own, seeds, lead))
 
 
 def _custom(node: Custom, tangents: Sequence[Expr | None], lead: int) -> Expr | None:

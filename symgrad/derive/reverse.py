@@ -9,13 +9,15 @@ asked for (a frozen layer) is never built; every gradient shares the cotangents 
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Sequence
+from typing import Iterable, Sequence
 
 from symgrad import source
 from symgrad.derive.adjoints import ADJOINTS
 from symgrad.derive.algebra import is_float, total
+from symgrad.derive.loops import Flow, flow, pull
 from symgrad.derive.scale import flows
-from symgrad.node import Custom, Expr, Gather, Map, Reduce, ScatterAdd, toposort
+from symgrad.loop import Loop, results
+from symgrad.node import Custom, Expr, Gather, Map, Reduce, Scan, ScatterAdd, toposort
 
 
 def differentiable(node: Expr) -> list[int]:
@@ -33,10 +35,28 @@ def differentiable(node: Expr) -> list[int]:
     return found
 
 
-def paths(order: Sequence[Expr], targets: Iterable[Expr]) -> dict[int, list[int]]:
-    """The nodes between the targets and the outputs, with the operands that lead to a target."""
-    active: dict[int, list[int]] = {id(t): [] for t in targets}
+Active = dict[int, "list[int] | Flow"]
+
+
+def level(outputs: Sequence[Expr]) -> list[Expr]:
+    """What the outputs depend on, operands first, without the bodies of loops."""
+    around: frozenset[object] = frozenset().union(*(y.free for y in outputs))
+    return [n for n in toposort(outputs) if n.free <= around]
+
+
+def paths(order: Sequence[Expr], targets: Sequence[Expr], stop: set[int]) -> Active:
+    """The nodes between the targets and the outputs, with the operands that lead to a target, or
+    for a loop how they do; `stop` are the targets of the whole sweep."""
+    active: Active = {id(t): [] for t in targets}
+    loops = results(order)
+    through: dict[Loop, Flow] = {}
     for node in order:
+        if isinstance(node, Scan):
+            if node.loop not in through:
+                through[node.loop] = flow(loops[node.loop], active, stop, paths)
+            if through[node.loop].reaches(node):
+                active[id(node)] = through[node.loop]
+            continue
         if not any(id(a) in active for a in node.args):
             continue
         wanted = [k for k in differentiable(node) if id(node.args[k]) in active]
@@ -45,33 +65,42 @@ def paths(order: Sequence[Expr], targets: Iterable[Expr]) -> dict[int, list[int]
     return active
 
 
-# Told of every step of a sweep: the node, its cotangent, what goes to which operand.
-Record = Callable[[Expr, Expr, Sequence[tuple[int, Expr]]], None]
-
-
-def cotangents(
-    outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr], record: Record | None = None
-) -> dict[int, Expr]:
+def cotangents(outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr]) -> dict[int, Expr]:
     """The cotangent of each target, by id; targets that are not reached are missing."""
-    order = toposort(y for y, _ in outputs)
-    active = paths(order, targets)
+    order = level([y for y, _ in outputs])
     asked = {id(t) for t in targets}
     pending: dict[int, list[Expr]] = {}
     for y, cotangent in outputs:
         pending.setdefault(id(y), []).append(cotangent)
+    return sweep(order, paths(order, targets, asked), pending, asked)
+
+
+def sweep(
+    order: Sequence[Expr], active: Active, pending: dict[int, list[Expr]], asked: set[int]
+) -> dict[int, Expr]:
+    """From the pending cotangents of nodes, by id, to those of what was asked for. Contributions to
+    active nodes that are not in the order stay pending."""
     found: dict[int, Expr] = {}
+    loops = {id(nodes[0]): nodes for nodes in results(order).values()}
+    known: dict[int, Expr] = {}  # of results of loops: a loop is derived at its first result
     for node in reversed(order):
         parts = pending.pop(id(node), None)
-        if parts is None or id(node) not in active:
-            continue
-        with source.at(node.where.derived):  # the line of what it is the derivative of
-            cotangent = total(parts)
-            if id(node) in asked:
-                found[id(node)] = cotangent
-            wanted = active[id(node)]
-            given = list(ADJOINTS[node.kind](node, cotangent, wanted)) if wanted else []
-            for position, part in given:
-                pending.setdefault(id(node.args[position]), []).append(part)
-            if record is not None:
-                record(node, cotangent, given)
+        with source.at(node.where):  # a derivative belongs to the line of what it derives
+            if parts is not None and id(node) in active:
+                cotangent = total(parts)
+                if id(node) in asked:
+                    found[id(node)] = cotangent
+                wanted = active[id(node)]
+                if isinstance(wanted, Flow):
+                    known[id(node)] = cotangent
+                elif wanted:
+                    for position, part in ADJOINTS[node.kind](node, cotangent, wanted):
+                        pending.setdefault(id(node.args[position]), []).append(part)
+            reached = [n for n in loops.get(id(node), ()) if id(n) in known]
+            if reached:
+                way = active[id(reached[0])]
+                assert isinstance(way, Flow)
+                for value, part in pull(way, known, sweep):
+                    if id(value) in active:
+                        pending.setdefault(id(value), []).append(part)
     return found
