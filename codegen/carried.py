@@ -64,8 +64,8 @@ def _afresh(repeat: Repeat, uses: Sequence[_Use]) -> bool:
     if not any(use.offset.terms for use in uses):
         return True
     names = {name for use in uses for name in use.offset.names}
-    if repeat.var in names or reads and reads[0].number <= writes[-1].number:
+    if reads and reads[0].number <= writes[-1].number:
         return False
-    # an inner repeat may read in one turn a place that it writes in a later one
+    # this repeat, or one in it, may read in one turn a place that it writes in another
     mixed = {r for use in reads for r in use.inside} & {r for use in writes for r in use.inside}
     return not any(r.var in names for r in mixed)
