@@ -5,6 +5,7 @@ In: expressions. Out: nothing, or the error.
 - every node is what building it from its operands gives: same shape, same dtype, same object
 - a node's height is one more than its highest operand's, so there is no cycle
 - run-time sizes of one name have one maximum
+- slots have the shapes of what they stand for, and no output depends on one
 - nothing that only differentiation needs is left, where that is asked for (`final`)
 
 >>> verify([loss, *gradients])
@@ -27,6 +28,10 @@ class VerifyError(SymgradError):
 def verify(outputs: Iterable[Expr], final: bool = False) -> None:
     """Check every node; `final` for graphs that are compiled as they are."""
     dims: dict[str, Dim] = {}
+    outputs = list(outputs)
+    for node in outputs:
+        if node.free:
+            raise _fault(node, f"depends on {sorted(s.name for s in node.free)} of a loop around")
     for node in toposort(outputs):
         _check_sizes(node, dims)
         if not isinstance(node, Leaf):
@@ -38,6 +43,9 @@ def verify(outputs: Iterable[Expr], final: bool = False) -> None:
 
 
 def _check_built(node: Expr) -> None:
+    free = frozenset[object]().union(*(a.free for a in node.args)) - node.bound(node.attrs)
+    if node.free != free:
+        raise _fault(node, "has other free slots than its operands")
     if node.height != 1 + max(a.height for a in node.args):
         raise _fault(node, f"has height {node.height}, which its operands do not give")
     try:

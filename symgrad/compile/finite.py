@@ -20,6 +20,7 @@ import numpy as np
 from symgrad import dtypes, source
 from symgrad.compile.graph import Graph
 from symgrad.errors import NonFiniteError
+from symgrad.loop import Scan, body
 from symgrad.node import Expr, Input, Leaf, Parameter
 from symgrad.state import Store
 
@@ -67,12 +68,37 @@ def _explain(
         if not _finite(value):
             return f"{leaf.kind} {leaf.name!r} {_where(value)}"
     nodes = [n for n in graph.nodes if dtypes.is_float(n.dtype) and not _fixed(n)]
-    found = run(Graph(graph.inputs, _numbered(nodes), {}), values, sizes, store.rng)
-    for node, value in zip(nodes, found):
+    closed = [n for n in nodes if not n.free]
+    found = run(Graph(graph.inputs, _numbered(closed), {}), values, sizes, store.rng)
+    for node, value in zip(closed, found):
         if not _finite(value):
-            return f"{_term(node)} {_where(value)}{source.quote(node.where)}"
+            inner = _within(graph, node, values, sizes, store) if isinstance(node, Scan) else ""
+            return inner or f"{_term(node)} {_where(value)}{source.quote(node.where)}"
     # Native code differs in rounding: the interpreter may stay just within range.
     return f"{name!r} is not finite, though every term of it is when computed one by one"
+
+
+def _within(
+    graph: Graph,
+    result: Scan,
+    values: Mapping[Expr, Array],
+    sizes: Mapping[str, int],
+    store: Store,
+) -> str:
+    """The first term of a loop's body that is not finite, and the step at which it is not."""
+    from symgrad.compile.interpreted import run
+
+    loop = result.loop
+    terms = [n for n in body([result]) if dtypes.is_float(n.dtype) and not isinstance(n, Leaf)]
+    stacks = _numbered([Scan.stacked(loop, n) for n in terms])
+    found = run(Graph(graph.inputs, stacks, {}), values, sizes, store.rng)
+    steps = range(len(found[0]) if found else 0)
+    for t in steps[:: -1 if loop.reverse else 1]:
+        for term, stack in zip(terms, found):
+            if not _finite(stack[t]):
+                at = f" at step {t} of the scan"
+                return f"{_term(term)} {_where(stack[t])}{at}{source.quote(term.where)}"
+    return ""
 
 
 def _numbered(nodes: Sequence[Expr]) -> dict[str, Expr]:
@@ -88,7 +114,7 @@ def _fixed(node: Expr) -> bool:
 
 def _term(node: Expr) -> str:
     """The node as mathematics, in a few words."""
-    from symgrad.show.text import text
+    from symgrad.show.listing import text
 
     lines = text(node).splitlines()
     shown = lines[-1]

@@ -199,6 +199,7 @@ def check(graph: Graph) -> None:
     if not graph.outputs and not graph.updates:
         raise GraphError("nothing to compile: no output and no update")
     _unique_names(graph)
+    _no_loose_slots(graph)
     given = set(map(id, graph.inputs))
     for leaf in graph.nodes:
         if isinstance(leaf, Input) and id(leaf) not in given:
@@ -214,6 +215,16 @@ def check(graph: Graph) -> None:
         if name not in sized:
             raise GraphError(
                 f"run-time size {name!r} is not the size of any input: its value would be unknown"
+            )
+
+
+def _no_loose_slots(graph: Graph) -> None:
+    """A value of a loop's body has no value outside of the loop."""
+    for root in graph.roots:
+        for slot in sorted(root.free, key=_order):
+            raise GraphError(
+                f"{root.name!r} depends on {slot.name!r}, a value inside of a scan: only what the "
+                "body returns can be used outside of it" + source.quote(root.where)
             )
 
 

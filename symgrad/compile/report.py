@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from symgrad import dtypes
 from symgrad.compile.graph import Graph
-from symgrad.node import Contract, Expr, Map, Reduce, ScatterAdd
+from symgrad.node import Contract, Expr, Map, Reduce, Scan, ScatterAdd
 from symgrad.sizes import maximum
 
 if TYPE_CHECKING:
@@ -79,7 +79,16 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
 def flops(graph: Graph) -> int:
     """Arithmetic operations of one call at the largest sizes: a multiplication and an addition
     for every term of a product, one operation for every element of anything else."""
-    return sum(_flops(node) for node in graph.nodes)
+    times: dict[Expr, int] = {}  # how often a slot gets a new value: the steps of all its loops
+    for node in reversed(graph.nodes):  # outer loops are behind inner ones
+        if isinstance(node, Scan):
+            steps = maximum(node.length) * _repeated(node, times)
+            times.update((slot, steps) for slot in node.slots)
+    return sum(_flops(node) * _repeated(node, times) for node in graph.nodes)
+
+
+def _repeated(node: Expr, times: Mapping[Expr, int]) -> int:
+    return max((times[slot] for slot in node.free), default=1)
 
 
 def _flops(node: Expr) -> int:

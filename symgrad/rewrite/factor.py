@@ -62,6 +62,7 @@ def _chain(n: Contract, run: Run) -> tuple[list[Operand], dict[int, Size], int]:
         if (
             isinstance(arg, Contract)
             and len(arg.args) > 1
+            and arg.free == n.free  # what does not change in a loop stays outside of it
             and _single(arg, run)
             and len(found) + len(pending) + len(arg.args) <= LONGEST
         ):
