@@ -5,12 +5,15 @@ In: nothing (the call stack). Out: a `Source` that prints as `model.py:12` and q
 
 from __future__ import annotations
 
+import functools
 import linecache
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+# Frames that are nobody's own line; parameters of layers are made in a `cached_property`.
 _PACKAGE = str(Path(__file__).parent)
+_PASSED = (_PACKAGE, functools.__file__)
 _override: list[Source] = []
 
 
@@ -42,7 +45,7 @@ def here() -> Source:
     if _override:
         return _override[-1]
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PASSED):
         frame = frame.f_back
     code = frame.f_code
     return Source(code.co_filename, frame.f_lineno, code.co_name)
