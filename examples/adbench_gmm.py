@@ -9,7 +9,8 @@ a positive diagonal exp(q):
 
     sum_n log sum_k exp(a_k + sum q_k - |Q_k (x_n - u_k)|^2 / 2) - n log sum_k exp(a_k) + log prior
 
-The instances of the benchmark are read from SYMGRAD_DATA/adbench; rows A9 and E4 of the systems.
+The instances of the benchmark are read from SYMGRAD_DATA/adbench. Row A9 of the systems: one sweep
+gives the gradients by all parameters.
 """
 
 import math

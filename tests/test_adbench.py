@@ -15,7 +15,8 @@ for folder in (ROOT / "examples", ROOT / "tests" / "benchmarks"):
     sys.path.append(str(folder))
 
 import adbench_gmm  # noqa: E402
-from data.adbench import random_gmm, read_gmm, slope_error  # noqa: E402
+import adbench_lstm  # noqa: E402
+from data.adbench import random_gmm, random_lstm, read_gmm, read_lstm, slope_error  # noqa: E402
 from data.find import find  # noqa: E402
 
 VALUE = "objective_calculation_correctness.scalar"
@@ -30,6 +31,11 @@ def published(kind: str, name: str) -> tuple[Path, dict[str, Any]]:
     return path, json.loads(literals.read_text())[kind]
 
 
+def as_published(found: dict[str, Any], literals: dict[str, Any]) -> None:
+    np.testing.assert_allclose(found["value"], literals[VALUE], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(flat(found), literals[GRADIENT], rtol=0, atol=1e-8)
+
+
 def flat(found: dict[str, Any]) -> np.ndarray:
     """The gradients one after another, as the benchmark writes them."""
     _, *gradients = found.values()
@@ -40,9 +46,7 @@ def flat(found: dict[str, Any]) -> np.ndarray:
 def test_the_mixture_is_as_published(target: str | None) -> None:
     path, literals = published("gmm", "test.txt")
     case = read_gmm(path)
-    found = adbench_gmm.compiled(case, target=target)(*case[:4])
-    np.testing.assert_allclose(found["value"], literals[VALUE], rtol=0, atol=1e-8)
-    np.testing.assert_allclose(flat(found), literals[GRADIENT], rtol=0, atol=1e-8)
+    as_published(adbench_gmm.compiled(case, target=target)(*case[:4]), literals)
 
 
 MIXTURES = [(1, 1, 1, 0), (1, 4, 9, 2), (2, 3, 1, 1), (5, 4, 33, 3), (12, 9, 64, 0)]
@@ -72,3 +76,31 @@ def test_points_far_from_every_mean_have_a_finite_gradient() -> None:
     case = case._replace(x=case.x + 1e4)
     found = adbench_gmm.compiled(case)(*case[:4])
     assert np.isfinite(found["value"]) and np.isfinite(flat(found)).all()
+
+
+# -- the LSTM ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("target", [None, "interpret"])
+def test_the_lstm_is_as_published(target: str | None) -> None:
+    path, literals = published("lstm", "lstm_l2_c1024.txt")
+    case = read_lstm(path)
+    as_published(adbench_lstm.compiled(case, target=target)(*case), literals)
+
+
+TEXTS = [(1, 2, 1), (1, 3, 8), (2, 30, 14), (3, 17, 9), (4, 5, 33)]
+
+
+@pytest.mark.parametrize("layers, t, h", TEXTS)
+def test_the_lstm_equals_pytorch(layers: int, t: int, h: int) -> None:
+    pytest.importorskip("torch")
+    import adbench_torch
+
+    case = random_lstm(layers, t, h, seed=t)
+    found = adbench_lstm.compiled(case)(*case).values()
+    for ours, theirs in zip(found, adbench_torch.lstm(case)()):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("layers, t, h", TEXTS)
+def test_the_lstms_gradient_is_its_slope(layers: int, t: int, h: int) -> None:
+    case = random_lstm(layers, t, h, seed=t)
+    assert slope_error(adbench_lstm.compiled(case), case, 2) < 1e-6

@@ -8,6 +8,7 @@
     python tests/benchmarks/run.py --batches          every batch size of the mlp_mnist network
     python tests/benchmarks/run.py --start            compile times, starts, peak memory
     python tests/benchmarks/sweep.py                  random products and convolutions
+    python tests/benchmarks/adbench.py                gradients of ADBench's GMM and LSTM
 
 Every library has a process of its own for each number of threads, pinned to as many cores; the
 processes take turns, and each figure is the median of a contender's turns. Before anything is
@@ -159,6 +160,9 @@ def main() -> None:
         import sweep
 
         sweep.run(sweep.Choice(count=2, largest=5e7, seconds=0.01, turns=2, peers=args.peers))
+        import adbench
+
+        adbench.compare(adbench.cases(random=True), seconds, turns, args.peers)
     if args.start or args.smoke:
         from startup import startup
 
