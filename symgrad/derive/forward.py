@@ -38,7 +38,7 @@ def _sweep(
     for node in order:
         result: Expr | None = None
         if isinstance(node, Scan) and node is loops[node.loop][0]:
-            with source.at(node.where):
+            with source.at(node.where.derived):
                 tangents.update(_through(loops[node.loop], tangents, seeds, lead))
         if isinstance(node, Scan):
             result = tangents.get(id(node))
@@ -46,7 +46,7 @@ def _sweep(
             incoming: list[Expr | None] = [None] * len(node.args)
             for k in differentiable(node):
                 incoming[k] = tangents.get(id(node.args[k]))
-            with source.at(node.where):
+            with source.at(node.where.derived):
                 if any(t is not None for t in incoming):
                     if isinstance(node, Custom):
                         result = _custom(node, incoming, lead)

@@ -9,7 +9,7 @@ asked for (a frozen layer) is never built; every gradient shares the cotangents 
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Callable, Iterable, Sequence
 
 from symgrad import source
 from symgrad.derive.adjoints import ADJOINTS
@@ -65,18 +65,28 @@ def paths(order: Sequence[Expr], targets: Sequence[Expr], stop: set[int]) -> Act
     return active
 
 
-def cotangents(outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr]) -> dict[int, Expr]:
+# Told of every step of a sweep: the node, its cotangent, and what goes to which expression.
+Record = Callable[[Expr, Expr, Sequence[tuple[Expr, Expr]]], None]
+
+
+def cotangents(
+    outputs: Sequence[tuple[Expr, Expr]], targets: Sequence[Expr], record: Record | None = None
+) -> dict[int, Expr]:
     """The cotangent of each target, by id; targets that are not reached are missing."""
     order = level([y for y, _ in outputs])
     asked = {id(t) for t in targets}
     pending: dict[int, list[Expr]] = {}
     for y, cotangent in outputs:
         pending.setdefault(id(y), []).append(cotangent)
-    return sweep(order, paths(order, targets, asked), pending, asked)
+    return sweep(order, paths(order, targets, asked), pending, asked, record)
 
 
 def sweep(
-    order: Sequence[Expr], active: Active, pending: dict[int, list[Expr]], asked: set[int]
+    order: Sequence[Expr],
+    active: Active,
+    pending: dict[int, list[Expr]],
+    asked: set[int],
+    record: Record | None = None,
 ) -> dict[int, Expr]:
     """From the pending cotangents of nodes, by id, to those of what was asked for. Contributions to
     active nodes that are not in the order stay pending."""
@@ -85,7 +95,7 @@ def sweep(
     known: dict[int, Expr] = {}  # of results of loops: a loop is derived at its first result
     for node in reversed(order):
         parts = pending.pop(id(node), None)
-        with source.at(node.where):  # a derivative belongs to the line of what it derives
+        with source.at(node.where.derived):  # the line of what it is the derivative of
             if parts is not None and id(node) in active:
                 cotangent = total(parts)
                 if id(node) in asked:
@@ -94,13 +104,21 @@ def sweep(
                 if isinstance(wanted, Flow):
                     known[id(node)] = cotangent
                 elif wanted:
-                    for position, part in ADJOINTS[node.kind](node, cotangent, wanted):
-                        pending.setdefault(id(node.args[position]), []).append(part)
+                    given = [
+                        (node.args[position], part)
+                        for position, part in ADJOINTS[node.kind](node, cotangent, wanted)
+                    ]
+                    for value, part in given:
+                        pending.setdefault(id(value), []).append(part)
+                    if record is not None:
+                        record(node, cotangent, given)
             reached = [n for n in loops.get(id(node), ()) if id(n) in known]
             if reached:
                 way = active[id(reached[0])]
                 assert isinstance(way, Flow)
-                for value, part in pull(way, known, sweep):
-                    if id(value) in active:
-                        pending.setdefault(id(value), []).append(part)
+                given = [(v, part) for v, part in pull(way, known, sweep) if id(v) in active]
+                for value, part in given:
+                    pending.setdefault(id(value), []).append(part)
+                if record is not None:
+                    record(reached[0], known[id(reached[0])], given)
     return found
