@@ -1,4 +1,8 @@
-"""Losses: values and gradients equal PyTorch's to 1e-10 in float64; formulas; errors."""
+"""Losses: values and gradients equal PyTorch's to 1e-10 in float64; formulas; errors.
+
+Rows B1 (cross-entropy), B2 (negative log-likelihood), B3 (squared and absolute error), B4 (binary
+cross-entropy), B5 (KL divergence), B6 (support vector machines, task losses softened).
+"""
 
 import numpy as np
 import pytest
@@ -16,6 +20,8 @@ PROBABILITIES = RNG.dirichlet(np.ones(C), N)
 UNIT = RNG.uniform(0.01, 0.99, size=(N, C))
 BINARY = RNG.integers(0, 2, size=(N, C)).astype(float)
 SIGNS = 2 * BINARY - 1
+WEIGHT = RNG.uniform(0.5, 2.0, C)
+SOME = np.where(np.arange(N) % 3 == 1, -100, LABELS)  # some labels left out
 LOG_P = np.log(RNG.dirichlet(np.ones(C), N))
 
 # ours, PyTorch's functional, prediction, target, options
@@ -39,6 +45,38 @@ CASES = {
     "bce_with_logits_loss": ("bce_with_logits_loss", SCORES, BINARY, {}),
     "bce_with_logits_loss soft": ("bce_with_logits_loss", SCORES, UNIT, {}),
     "kl_div": ("kl_div", LOG_P, PROBABILITIES, {}),
+    "kl_div log target": ("kl_div", LOG_P, np.log(PROBABILITIES), {"log_target": True}),
+    "cross_entropy weight": ("cross_entropy", SCORES, LABELS, {"weight": WEIGHT}),
+    "cross_entropy weight smooth": (
+        "cross_entropy",
+        SCORES,
+        LABELS,
+        {"weight": WEIGHT, "label_smoothing": 0.1},
+    ),
+    "cross_entropy weight soft": (
+        "cross_entropy",
+        SCORES,
+        PROBABILITIES,
+        {"weight": WEIGHT, "label_smoothing": 0.1},
+    ),
+    "cross_entropy ignore": ("cross_entropy", SCORES, SOME, {"ignore_index": -100}),
+    "cross_entropy ignore a class": ("cross_entropy", SCORES, LABELS, {"ignore_index": 2}),
+    "cross_entropy all": (
+        "cross_entropy",
+        SCORES,
+        SOME,
+        {"ignore_index": -100, "weight": WEIGHT, "label_smoothing": 0.3},
+    ),
+    "nll_loss weight": ("nll_loss", LOG_P, LABELS, {"weight": WEIGHT}),
+    "nll_loss ignore": ("nll_loss", LOG_P, SOME, {"weight": WEIGHT, "ignore_index": -100}),
+    "bce_loss weight": ("bce_loss", UNIT, BINARY, {"weight": WEIGHT}),
+    "bce_with_logits_loss weight": ("bce_with_logits_loss", SCORES, UNIT, {"weight": WEIGHT}),
+    "bce_with_logits_loss all": (
+        "bce_with_logits_loss",
+        SCORES,
+        UNIT,
+        {"weight": WEIGHT, "pos_weight": WEIGHT[::-1].copy()},
+    ),
 }
 THEIRS = {
     "bce_loss": "binary_cross_entropy",
@@ -49,6 +87,7 @@ THEIRS = {
 def torch_loss(loss, prediction, target, **options):
     torch = pytest.importorskip("torch")
     p = torch.tensor(prediction, requires_grad=True)
+    options = {k: torch.tensor(v) if np.ndim(v) else v for k, v in options.items()}
     value = getattr(torch.nn.functional, THEIRS.get(loss, loss))(p, torch.tensor(target), **options)
     value.sum().backward()
     return value.detach().numpy(), p.grad.numpy()
@@ -115,6 +154,21 @@ def test_pos_weight():
     np.testing.assert_allclose(value, theirs, rtol=1e-12)
 
 
+@pytest.mark.parametrize("target", ["interpret", "native"])
+def test_labels_that_are_left_out_are_known_when_called(target):
+    z, y = sg.input("z", (N, C), dtype="float64"), sg.input("y", (N,), dtype="int64")
+    loss = sg.losses.cross_entropy(z, y, ignore_index=-100)
+    f = sg.function([z, y], loss, target=target)
+    expected, _ = torch_loss("cross_entropy", SCORES, SOME)
+    assert f(SCORES, SOME) == pytest.approx(float(expected), rel=1e-12)
+    for wrong in (-1, C, -99):
+        with pytest.raises(InputError, match=rf"'y'\[2\] is {wrong}: .* in 0..{C - 1} or -100"):
+            f(SCORES, np.where(np.arange(N) == 2, wrong, SOME))
+    strict = sg.function([z, y], loss + sg.losses.nll_loss(z, y), target=target)
+    with pytest.raises(InputError, match=r"'y'\[1\] is -100"):  # one use leaves nothing out
+        strict(SCORES, SOME)
+
+
 def test_kl_div_batchmean_and_zero_targets():
     q = PROBABILITIES.copy()
     q[0, :2] = 0
@@ -162,6 +216,20 @@ def test_multiclass_hinge_task_loss():
     exact = raised.max(1) - SCORES[rows, LABELS]
     value, _ = ours("multiclass_hinge_loss", SCORES, LABELS, form="max", reduction="none")
     np.testing.assert_allclose(value, exact, rtol=1e-12)
+    cost = RNG.uniform(size=(C, C)) * (1 - np.eye(C))
+    own = SCORES[rows, LABELS]
+    costs = {"form": "max", "reduction": "none", "task_loss": cost}
+    value, _ = ours("multiclass_hinge_loss", SCORES, LABELS, **costs)
+    np.testing.assert_allclose(value, (SCORES + cost[LABELS]).max(1) - own, rtol=1e-12)
+    z, y = Input("z", (N, C), "float64"), Input("y", (N,), "int64")
+    near = sg.simplify(sg.losses.multiclass_hinge_loss(z, y, epsilon=1e-3, **costs))
+    value = evaluate(near, {z: SCORES, y: LABELS})
+    np.testing.assert_allclose(value, (SCORES + cost[LABELS]).max(1) - own, atol=2e-3)
+    free = {"form": "max", "epsilon": 1.0, "task_loss": np.zeros((C, C))}
+    for a, b in zip(
+        ours("multiclass_hinge_loss", SCORES, LABELS, **free), ours("cross_entropy", SCORES, LABELS)
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-14)
     soft = {"form": "max", "epsilon": 0.5, "reduction": "none"}
     value, _ = ours("multiclass_hinge_loss", SCORES, LABELS, **soft)
     exact = 0.5 * np.log(np.exp(raised / 0.5).sum(1)) - SCORES[rows, LABELS]

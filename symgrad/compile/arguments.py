@@ -18,7 +18,8 @@ import numpy as np
 from symgrad import dtypes, source
 from symgrad.errors import InputError
 from symgrad.node import Expr
-from symgrad.sizes import Dim, Size, show
+from symgrad.ops.indexing import Domain
+from symgrad.sizes import Dim, show
 from symgrad.sizes import value as size_now
 
 Array = np.ndarray[Any, Any]
@@ -151,7 +152,7 @@ def _shape_error(leaf: Expr, array: Array) -> InputError:
 
 
 def check_domains(
-    domains: Mapping[Expr, tuple[int, Size, Expr]],
+    domains: Mapping[Expr, Domain],
     inputs: Sequence[Expr],
     arrays: Sequence[Array],
     sizes: Mapping[str, int],
@@ -160,14 +161,19 @@ def check_domains(
     for leaf, array in zip(inputs, arrays):
         if leaf not in domains or not array.size:
             continue
-        low, limit, node = domains[leaf]
+        low, limit, node, also = domains[leaf]
         high = size_now(limit, dict(sizes)) - 1
-        least, most = int(array.min()), int(array.max())
+        labels = array if also is None else array[array != also]
+        if not labels.size:
+            continue
+        least, most = int(labels.min()), int(labels.max())
         if least < low or most > high:
             bad = least if least < low else most
             at = tuple(int(i) for i in np.argwhere(array == bad)[0])
             where = f"[{', '.join(map(str, at))}]" if at else ""
             raise InputError(
                 f"input {leaf.name!r}{where} is {bad}: as a label or an index it must be in "
-                f"{low}..{high}" + source.quote(node.where)
+                f"{low}..{high}"
+                + ("" if also is None else f" or {also}")
+                + source.quote(node.where)
             )

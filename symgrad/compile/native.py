@@ -192,10 +192,11 @@ def signature(pipeline: Pipeline) -> tuple[calling.Signature, bool]:
         specs.append(calling.InputSpec(schedule.inputs.get(leaf, f"unused{i}"), leaf.dtype, axes))
     checks, whole = [], True
     position = {leaf: i for i, leaf in enumerate(graph.inputs)}
-    for leaf, (low, high, _) in pipeline.domains.items():
+    for leaf, (low, high, _, also) in pipeline.domains.items():
         if leaf in position:
-            whole = whole and isinstance(high, int)
-            checks.append((position[leaf], int(low), maximum(high)))
+            whole = whole and isinstance(high, int) and also is None
+            if also is None:
+                checks.append((position[leaf], int(low), maximum(high)))
     sizes = [
         (name, largest)
         for name, largest in schedule.program.sizes.items()

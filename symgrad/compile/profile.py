@@ -211,7 +211,7 @@ def random_inputs(leaves: Sequence[Expr], domains: Mapping[Expr, Any]) -> list[A
     for leaf in leaves:
         shape = tuple(value(s, largest) for s in leaf.shape)
         if leaf in domains:
-            low, high, _ = domains[leaf]
+            low, high = domains[leaf][:2]
             arrays.append(random.integers(low, value(high, largest), shape).astype(leaf.dtype))
         elif dtypes.is_float(leaf.dtype):
             arrays.append(random.standard_normal(shape).astype(leaf.dtype))

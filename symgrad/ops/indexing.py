@@ -13,7 +13,7 @@ a call can refuse a label that is out of range.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -38,7 +38,14 @@ from symgrad.ops.shaping import flip, moveaxis, transpose
 from symgrad.scalar import sp
 from symgrad.sizes import Dim, Size, maximum, show
 
-Domain = tuple[int, Size, Expr]
+
+class Domain(NamedTuple):
+    """What an input may hold: `low` up to `high`, not included, or `also`; asked for by `node`."""
+
+    low: int
+    high: Size
+    node: Expr
+    also: int | None = None
 
 
 # -- x[index] -------------------------------------------------------------------------------------
@@ -323,20 +330,24 @@ def domains(outputs: Iterable[Expr]) -> dict[Input, Domain]:
     """
     found: dict[Input, Domain] = {}
     for node in toposort(outputs):
+        labels: Expr
+        high: Size | None
         if isinstance(node, Gather):
-            leaf, high = _input(node.args[1]), node.args[0].shape[node.axis]
+            labels, high = node.args[1], node.args[0].shape[node.axis]
         elif isinstance(node, Map) and node.op == "equal":
-            first, second = node.args
-            leaf, classes = _input(first), _classes(second)
-            if leaf is None or classes is None:
-                leaf, classes = _input(second), _classes(first)
-            if classes is None:
-                continue
-            high = classes
+            labels, high = node.args[0], _classes(node.args[1])
+            if high is None:
+                labels, high = node.args[1], _classes(node.args[0])
         else:
             continue
-        if leaf is not None and (leaf not in found or maximum(high) < maximum(found[leaf][1])):
-            found[leaf] = (0, high, node)
+        leaf, also = _input(labels)
+        if leaf is None or high is None:
+            continue
+        known = found.get(leaf)
+        if known is not None and also is None:  # not every use leaves this number out
+            known = found[leaf] = known._replace(also=None)
+        if known is None or maximum(high) < maximum(known.high):
+            found[leaf] = Domain(0, high, node, also if known is None else known.also)
     return found
 
 
@@ -351,9 +362,25 @@ def _bare(e: Expr) -> Expr:
     return e
 
 
-def _input(e: Expr) -> Input | None:
+def _input(e: Expr) -> tuple[Input | None, int | None]:
+    """The input that labels come from, and a number besides them that stands for no label.
+
+    Labels y may be `where(y != k, y, 0)`, those that are k being left out; or mixed with others by
+    a condition that depends on no input, such as a random one.
+    """
     e = _bare(e)
-    return e if isinstance(e, Input) and dtypes.is_integer(e.dtype) else None
+    if isinstance(e, Input):
+        return (e if dtypes.is_integer(e.dtype) else None), None
+    if isinstance(e, Map) and e.op == "where":
+        condition, first, second = map(_bare, e.args)
+        if isinstance(condition, Map) and condition.op == "not_equal":
+            leaf, absent = map(_bare, condition.args)
+            if leaf is first and isinstance(leaf, Input) and isinstance(absent, Constant):
+                number = absent.scalar
+                return leaf, None if number is None else int(number)
+        if not any(isinstance(n, Input) for n in toposort([condition])):
+            return _input(first) if isinstance(first, Input) else _input(second)
+    return None, None
 
 
 def _classes(e: Expr) -> Size | None:
