@@ -5,7 +5,9 @@
 The network of Bengio et al. (2003), "A Neural Probabilistic Language Model", with the sizes and the
 recipe of Karpathy's makemore lectures: letters become vectors of 10 numbers, three of them go
 through 200 tanh units, 200,000 steps of 32 letters each, which take a few seconds. The losses there
-are 2.126 on the names trained on and 2.170 on those held out; here 2.06 and 2.11. Rows C1, D1 and F12 of the systems: layers, MLP, held-out sets.
+are 2.126 on the names trained on and 2.170 on those held out; here 2.06 and 2.11.
+
+Rows C1, D1 and F12 of the systems: layers, MLP, held-out sets.
 """
 
 import numpy as np
