@@ -89,6 +89,6 @@ def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
 
 def values_in(arranged: Any) -> dict[str, Expr]:
     """The value that each buffer holds."""
-    found = {name: n for n, (name, _) in arranged.stored.items()}
-    found.update((name, n) for (n, _), name in arranged.copies.items())
+    found = {name: n for n, (name, _) in arranged.places.stored.items()}
+    found.update((name, n) for (n, _), name in arranged.places.copies.items())
     return found

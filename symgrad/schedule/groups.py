@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Collection, Iterable, Mapping, Sequence
 
 from symgrad.node import Contract, Expr, Gather, Map, Reduce, Reindex, Reshape, ScatterAdd
+from symgrad.schedule.bodies import Looped
 from symgrad.schedule.early import early
 from symgrad.schedule.kept import (
     Kept,
@@ -89,6 +90,8 @@ class Fusion(Kept):
     def kind(self, n: Expr) -> str:
         if is_product(n):
             return "product"
+        if isinstance(n, Looped):
+            return "loop"
         if isinstance(n, ScatterAdd):
             return "scatter"
         if isinstance(n, Reduce) and n.law == "cumsum":
@@ -105,7 +108,7 @@ class Fusion(Kept):
 
     def _place(self, n: Expr) -> None:
         kind = self.kind(n)
-        group = None
+        group = self._same_loop(n) if isinstance(n, Looped) else None
         if kind in ("rows", "plain") and isinstance(n, Map):
             group = self._epilogue(n)
         if kind == "scalar":
@@ -115,6 +118,15 @@ class Fusion(Kept):
         if group is None:
             group = self.new_group(kind)
         self._add(n, group)
+
+    def _same_loop(self, n: Looped) -> Group | None:
+        """The group of the loop that this is a result of."""
+        for group in self.of_kind.get("loop", []):
+            first = group.nodes[0]
+            if isinstance(first, Looped) and first.body is n.body:
+                if all(a is b for a, b in zip(first.args, n.args)):
+                    return group
+        return None
 
     def new_group(self, kind: str) -> Group:
         group = Group(kind, len(self.groups))

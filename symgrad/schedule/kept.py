@@ -29,6 +29,7 @@ from symgrad.node import (
     ScatterAdd,
     SizeOf,
 )
+from symgrad.schedule.bodies import Bound, Looped
 from symgrad.schedule.symbols import elements
 
 CHEAP = 2  # operations: computing such a value again beats keeping it
@@ -63,7 +64,9 @@ def is_elementwise(n: Expr) -> bool:
 
 
 def is_leaf_in_memory(n: Expr) -> bool:
-    return isinstance(n, (Input, Parameter)) or (isinstance(n, Constant) and n.scalar is None)
+    if isinstance(n, (Input, Parameter, Bound)):
+        return True
+    return isinstance(n, Constant) and n.scalar is None
 
 
 def is_product(n: Expr) -> bool:
@@ -159,7 +162,8 @@ class Kept:
                 if c in chosen:
                     reach.add(c)
                     spread = max(spread, elements(space_of(c)))  # type: ignore[arg-type]
-                    operand |= is_product(c) or (isinstance(c, ScatterAdd) and n is c.args[0])
+                    operand |= is_product(c) or isinstance(c, Looped)
+                    operand |= isinstance(c, ScatterAdd) and n is c.args[0]
                 else:
                     reach |= users[c]
                     spread = max(spread, widest[c])

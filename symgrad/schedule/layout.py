@@ -34,6 +34,20 @@ class Layout:
         """NumPy's C order."""
         return self.lane is None and self.order == tuple(range(len(self.order)))
 
+    @property
+    def stacked(self) -> Layout:
+        """That of values in this layout, one behind the other along a new leading axis."""
+        lane = None if self.lane is None else self.lane + 1
+        return Layout((0, *(a + 1 for a in self.order)), lane)
+
+    @property
+    def slice(self) -> Layout | None:
+        """That of one index of the leading axis, where it lies in one piece."""
+        if self.lane == 0 or self.order[:1] != (0,):
+            return None
+        lane = None if self.lane is None else self.lane - 1
+        return Layout(tuple(a - 1 for a in self.order[1:]), lane)
+
     def stored(self, shape: Shape, lanes: int) -> tuple[int, ...]:
         """The shape in memory at the planned maximum."""
         sizes = [maximum(s) for s in shape]

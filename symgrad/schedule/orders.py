@@ -12,9 +12,11 @@ Layout(order=(0, 2, 3, 1), lane=0)
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Callable, Collection, Mapping, Sequence
 
 from symgrad.node import Contract, Expr, Map, Reduce, Reindex, Reshape
+from symgrad.schedule.bodies import Looped
 from symgrad.schedule.kept import is_product
 from symgrad.schedule.layout import Layout, lane_layout
 from symgrad.schedule.windows import Windows, pointwise, windows
@@ -87,13 +89,23 @@ def lane_layouts(
     nodes: Sequence[Expr],
     lane_axes: Mapping[Expr, int | None],
     products: Mapping[Contract, Windows],
+    steps: Mapping[Expr, Collection[int]] = MappingProxyType({}),
 ) -> dict[Expr, Layout]:
-    """The layout of every node with a lane axis, and of every other one whose order is known."""
+    """The layout of every node with a lane axis, and of every other one whose order is known. Axes
+    that are `steps` of loops lie outermost."""
     result: dict[Expr, Layout] = {}
     orders = _Orders(nodes, lane_axes).spread(products) if products else {}
     for n in nodes:
         axis, found = lane_axes[n], orders.get(n)
-        if found is not None:
+        if isinstance(n, Looped):
+            known = result.get(n.value if n.carry is None else n.carry)
+            if known is not None and axis is not None:
+                result[n] = known.stacked if n.carry is None else known
+        elif steps.get(n) and axis is not None:
+            first = sorted(a for a in steps[n] if a != axis)
+            order = found or lane_layout(n.ndim, axis).order
+            result[n] = Layout((*first, *(a for a in order if a not in first)), axis)
+        elif found is not None:
             result[n] = Layout(found, axis)
         elif axis is not None:
             result[n] = lane_layout(n.ndim, axis)

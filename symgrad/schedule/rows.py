@@ -17,6 +17,7 @@ are no rows. Images then lie as `[N][H][W][C]` (see `orders`), all weights in pa
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Mapping, Sequence
 
 from symgrad import dtypes
@@ -32,24 +33,29 @@ from symgrad.node import (
     Reshape,
     ScatterAdd,
 )
+from symgrad.schedule.bodies import Bound, Carry, Lent, Looped, Slice
 from symgrad.schedule.kept import is_product
 from symgrad.schedule.layout import Layout, lane_layout, row_major
 from symgrad.schedule.tiling import innermost
 from symgrad.schedule.windows import Windows
 from symgrad.sizes import Dim, Size, count, maximum
 
+Steps = Mapping[Expr, frozenset[int]]  # of nodes, the axes that are steps of a loop
+Links = Mapping[Expr, Sequence[Expr]]  # of leaves of loops' bodies, what they stand for
+NO_STEPS: Steps = MappingProxyType({})
+NO_LINKS: Links = MappingProxyType({})
 COMPACT = 8  # weights with fewer outputs than this stay row-major
 BUSY = 8  # accumulators from which multiply-adds do not wait for each other
 WINOGRAD = 1.4  # how much faster 3 x 3 windows are with rows in lanes
 
 
 def row_size(
-    nodes: Sequence[Expr], products: Mapping[Contract, Windows], lanes: int
+    nodes: Sequence[Expr], products: Mapping[Contract, Windows], lanes: int, steps: Steps = NO_STEPS
 ) -> Size | None:
     """The number of rows: the run-time size of the inputs if they have one, else their first.
     None where convolutions are better off with channels in lanes, and where all lies as users
-    have it."""
-    rows = _leading(nodes)
+    have it. Axes that are `steps` of a loop are no rows."""
+    rows = _leading(nodes, steps)
     if not isinstance(rows, int):
         return rows
     if not products and _single(nodes):
@@ -74,13 +80,16 @@ def _full(size: int, lanes: int) -> float:
     return size / (-(-size // lanes) * lanes)
 
 
-def _leading(nodes: Sequence[Expr]) -> Size | None:
+def _leading(nodes: Sequence[Expr], steps: Steps) -> Size | None:
     inputs = [n for n in nodes if isinstance(n, Input) and n.shape]
-    for n in inputs:
-        for s in n.shape:
+    shapes = [[s for i, s in enumerate(n.shape) if i not in steps.get(n, ())] for n in inputs]
+    for shape in shapes:
+        for s in shape:
             if isinstance(s, Dim):
                 return s
-    leading = [n.shape[0] for n in inputs if isinstance(n.shape[0], int) and n.shape[0] > 1]
+    # of a sequence of vectors the only axis left is no batch
+    whole = [shape for n, shape in zip(inputs, shapes) if len(shape) == n.ndim or len(shape) > 1]
+    leading = [shape[0] for shape in whole if isinstance(shape[0], int) and shape[0] > 1]
     return max(leading, key=leading.count, default=None)
 
 
@@ -90,7 +99,7 @@ def _single(nodes: Sequence[Expr]) -> bool:
     computed: set[Expr] = set()  # what depends on a product
     found = False
     for n in nodes:
-        if isinstance(n, (Reduce, Reindex, Reshape, Gather, ScatterAdd)):
+        if isinstance(n, (Reduce, Reindex, Reshape, Gather, ScatterAdd, Looped)):
             return False
         later = any(a in computed for a in n.args)
         if isinstance(n, Contract) and n.summed:
@@ -103,21 +112,43 @@ def _single(nodes: Sequence[Expr]) -> bool:
     return found
 
 
-def row_axes(nodes: Sequence[Expr], rows: Size | None) -> dict[Expr, int | None]:
-    """The lane axis of every node: its first axis that runs along the rows."""
+def row_axes(
+    nodes: Sequence[Expr], rows: Size | None, steps: Steps = NO_STEPS, linked: Links = NO_LINKS
+) -> dict[Expr, int | None]:
+    """The lane axis of every node: its first axis that runs along the rows. `linked` are what the
+    leaves of loops' bodies stand for."""
     tagged: dict[Expr, frozenset[int]] = {}
-    for n in nodes:
-        tagged[n] = _tags(n, tagged, rows)
+    changed = True
+    while changed:  # what a carry is next time may say more about it than what it is first
+        before = [tagged.get(n) for n in linked]
+        for n in nodes:
+            tagged[n] = _tags(n, tagged, rows, steps.get(n, frozenset()), linked)
+        changed = before != [tagged[n] for n in linked]
     return {n: min(t) if t else None for n, t in tagged.items()}
 
 
-def _tags(n: Expr, tagged: Mapping[Expr, frozenset[int]], rows: Size | None) -> frozenset[int]:
+def _tags(
+    n: Expr,
+    tagged: Mapping[Expr, frozenset[int]],
+    rows: Size | None,
+    steps: frozenset[int],
+    linked: Links,
+) -> frozenset[int]:
     if isinstance(n, Parameter) or rows is None:
         return frozenset()
+    free = frozenset(i for i in _dims(n) if i not in steps)
     if isinstance(n, Input):
-        return frozenset({0}) if n.shape and n.shape[0] == rows else _dims(n)
-    found: set[int] = set(_dims(n))
-    if isinstance(n, Map):
+        first = next((i for i in range(n.ndim) if i not in steps), None)
+        return frozenset({first}) if first is not None and n.shape[first] == rows else free
+    found: set[int] = set(free)
+    if isinstance(n, Bound):
+        less = 1 if isinstance(n, Slice) else 0
+        for a in linked[n]:
+            found |= {axis - less for axis in tagged.get(a, ()) if axis >= less}
+    elif isinstance(n, Looped):
+        source, more = (n.value, 1) if n.carry is None else (n.carry, 0)
+        found |= {axis + more for axis in tagged[source]}
+    elif isinstance(n, Map):
         for a in n.args:
             found |= tagged[a]
     elif isinstance(n, Contract):
@@ -162,8 +193,10 @@ def layouts(
     fixed: Mapping[Parameter, Layout],
     in_lanes: Mapping[Expr, Layout],
     products: Mapping[Contract, Windows],
+    linked: Links = NO_LINKS,
 ) -> dict[Expr, Layout]:
-    """The layout of every node that may come to lie in memory; `in_lanes` of those with rows."""
+    """The layout of every node that may come to lie in memory; `in_lanes` of those with rows. A
+    loop's body finds what comes from outside in the layout it has there."""
     parent: dict[Expr, Expr] = {n: n for n in nodes}
 
     def root(n: Expr) -> Expr:
@@ -178,6 +211,13 @@ def layouts(
             for a in n.args:
                 if a.shape and lane_axes[a] is None:
                     parent[root(a)] = root(n)
+    for leaf, sources in linked.items():
+        for a in sources:
+            if a.shape == leaf.shape and a.shape and lane_axes[a] is lane_axes[leaf] is None:
+                parent[root(a)] = root(leaf)
+    for n in plain:
+        if isinstance(n, Looped) and n.carry is not None and lane_axes[n.carry] is None:
+            parent[root(n.carry)] = root(n)
     for p, new in updates.items():
         if p in parent and lane_axes[new] is None and new.shape == p.shape and p.shape:
             parent[root(p)] = root(new)
@@ -198,6 +238,8 @@ def layouts(
             result[n] = row_major(n.ndim)
         elif isinstance(n, Parameter) and n in fixed:
             result[n] = fixed[n]
+        elif isinstance(n, Looped):
+            result[n] = result[n.value].stacked if n.carry is None else result[n.carry]
         elif axis is not None:
             result[n] = in_lanes[n]
         else:
@@ -234,7 +276,7 @@ def _panels(
         if not isinstance(n, Contract) or len(n.args) != 2 or not n.summed:
             continue
         for labels, w, other in zip(n.ins, n.args, n.args[::-1]):
-            if not isinstance(w, Parameter) or w in seen:
+            if not isinstance(w, (Parameter, Lent, Carry)) or w in seen or lane_axes[w] is not None:
                 continue
             if lane_axes[other] is None and not every:
                 if plain and w.ndim == 2:
@@ -254,7 +296,7 @@ def _panels(
     return found
 
 
-def _beside_plain(n: Contract, labels: Sequence[int], w: Parameter) -> dict[Expr, Layout]:
+def _beside_plain(n: Contract, labels: Sequence[int], w: Expr) -> dict[Expr, Layout]:
     """A weight in a product without rows: in panels over the index by which neighbours in the
     result differ, or, where those are few, with the summed index innermost."""
     lane = n.out[innermost(n.shape, row_major(n.ndim))]

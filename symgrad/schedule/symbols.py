@@ -24,6 +24,7 @@ class Symbols:
         self.lanes = lanes
         self.names = frozenset(names)
         self.sizes: dict[str, int | Derived] = {}
+        self.variables = 0  # of loops around kernels
         self.largest: dict[str, int] = {}  # of every name, derived ones too
 
     def poly(self, size: Size) -> Poly:
@@ -46,6 +47,12 @@ class Symbols:
         self.sizes.setdefault(name, Derived(op, poly, by))
         self.largest[name] = {"ceildiv": -(-most // by), "div": most // by, "mod": by - 1}[op]
         return Poly.of(name)
+
+    def variable(self, stem: str) -> str:
+        """A name for the steps of a loop, that no size has."""
+        self.variables += 1
+        name = stem if self.variables == 1 else f"{stem}{self.variables}"
+        return self.variable(stem) if name in self.names else name
 
     def most(self, poly: Poly) -> int:
         """An upper bound, for polynomials of sizes alone."""

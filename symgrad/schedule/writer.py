@@ -62,6 +62,7 @@ class Memory:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     places: dict[tuple[Expr, Layout], str] = field(default_factory=dict)
     home: dict[Expr, tuple[str, Layout]] = field(default_factory=dict)
+    parts: dict[str, tuple[str, Poly]] = field(default_factory=dict)  # of which buffer, from where
 
     def place(self, node: Expr, layout: Layout, role: str = "arena", name: str = "") -> str:
         """The buffer of `node` in this layout, made on first use."""
@@ -90,6 +91,24 @@ class Memory:
         name = self._fresh(name)
         self.buffers[name] = Buffer(name, dtype, size, role)
         return name
+
+    def part(self, name: str, dtype: str, size: int, whole: str, start: Poly) -> str:
+        """A name for elements of a buffer from `start` on, which may be another one every turn."""
+        name = self.fresh_buffer(name, dtype, size, "part")
+        self.parts[name] = whole, start
+        return name
+
+    def whole(self, name: str) -> tuple[str, Poly]:
+        """The buffer itself, and where in it a part of it starts."""
+        start = Poly()
+        while name in self.parts:
+            name, offset = self.parts[name]
+            start = start + offset
+        return name, start
+
+    def inner(self) -> Memory:
+        """The same buffers, in which a loop's body finds its own values."""
+        return Memory(self.symbols, self.buffers, {}, {}, self.parts)
 
     def _fresh(self, name: str) -> str:
         name = "".join(c if c.isalnum() or c in "._" else "_" for c in name) or "value"
