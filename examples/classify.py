@@ -14,6 +14,7 @@ every epoch.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from common import Parts
@@ -50,23 +51,26 @@ def fit(
     seed: int = 0,
     threads: int = 1,
     quiet: bool = False,
+    start: Mapping[Any, Any] | None = None,
     **chosen: Any,
 ) -> History:
     """Whole epochs natively; the loss and the validation accuracy of each, the test accuracy.
 
     `right` is the accuracy of the graph for inference, without dropout and by running statistics: a
-    second function, which shares its parameters with the step through `state=`. More arguments go
-    to `sg.train_step`.
+    second function, which shares its parameters with the step through `state=`. `start` holds
+    values that parameters begin with; more arguments go to `sg.train_step`.
     """
-    start = time.perf_counter()
+    began = time.perf_counter()
     step = sg.train_step(loss, optimizer, seed=seed, threads=threads, **chosen)
     scorer = Scorer({"accuracy": right}, step.state, None)
-    compiled = time.perf_counter() - start
+    compiled = time.perf_counter() - began
+    for parameter, value in (start or {}).items():
+        step.state[parameter] = value
     history: History = {"loss": [], "validation": [], "seconds": 0.0, "step": step}
     for epoch in range(epochs):
-        start = time.perf_counter()
+        began = time.perf_counter()
         history["loss"] += step.run(parts["train"], batch_size=batch_size, epochs=1)
-        history["seconds"] += time.perf_counter() - start
+        history["seconds"] += time.perf_counter() - began
         history["validation"].append(scorer.score(parts["validation"])["accuracy"])
         if not quiet:
             print(
@@ -75,8 +79,10 @@ def fit(
                 flush=True,
             )
     history["test"] = scorer.score(parts["test"])["accuracy"]
+    history["each"] = history["seconds"] / steps(parts, batch_size, epochs)
     if not quiet:
-        each = history["seconds"] / steps(parts, batch_size, epochs)
-        print(f"compiled in {compiled:.1f} s, {each * 1e3:.2f} ms a step, ", end="")
-        print(f"trained in {history['seconds']:.0f} s")
+        print(
+            f"compiled in {compiled:.1f} s, {history['each'] * 1e3:.2f} ms a step, trained in "
+            f"{history['seconds']:.0f} s"
+        )
     return history
