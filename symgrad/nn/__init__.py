@@ -48,6 +48,7 @@ from symgrad.nn.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from symgrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from symgrad.nn.statistics import record, updates_of
 
 __all__ = [
@@ -61,8 +62,12 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRU",
+    "GRUCell",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
     "MaxPool1d",
@@ -70,6 +75,8 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "PReLU",
+    "RNN",
+    "RNNCell",
     "Residual",
     "Sequential",
     "adaptive_avg_pool2d",
