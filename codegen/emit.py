@@ -90,8 +90,8 @@ class KernelEmitter(Packing):
 
 
 def emit(program: Program, plan: Plan, target: Target, stamps: str | None = None) -> str:
-    """The module's text. `stamps` names a buffer of int64 for what the machine's counter says about
-    each call (see `emit_driver`)."""
+    """The module's text. `stamps` names a buffer of int64 for the time of each call (see
+    `codegen.emit_clock`)."""
     declared: dict[str, str] = {}
     functions = []
     sizes: dict[str, list[str]] = {}

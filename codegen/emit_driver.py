@@ -13,9 +13,8 @@ A kernel that is shared out gets its operands through a frame of 64-bit words on
 It takes the operands out of the frame, its thread's copy of private buffers among them, and calls
 the kernel for turns begin..end-1 of its split loops.
 
-With a buffer of stamps the machine's counter is read after every call. The buffer holds, for the
-calls in the order of the text, by how much it moved during each, all turns together; then how often
-each ran; then what one reading costs; then the counter at the end.
+With a buffer of stamps the clock is asked after every call (see `codegen.emit_clock`): entries are
+the calls in the order of the text, then one for what it costs to ask.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from codegen import emit_clock
 from codegen.emit_address import Addresses
 from codegen.emit_builder import MEMORY_TYPE, EmitError, Reg
 from codegen.emit_names import quoted
@@ -66,12 +66,13 @@ class Driver(Addresses):
 
     def function(self, sizes: Mapping[str, list[str]]) -> str:
         self.takes = sizes
-        before = self._start_clock()
         self._sizes()
+        self._clock(emit_clock.START)
         self._run(self.program.calls)
-        self._stop_clock()
+        self._clock(emit_clock.STAMP, self.calls)
+        before = []
         if self.tasks:
-            before += ["%frame = alloca i64, i64 " + str(self.words), "%held = alloca i64"]
+            before = ["%frame = alloca i64, i64 " + str(self.words), "%held = alloca i64"]
             before.append("store i64 0, ptr %held")
             self.line("call void @pool_leave(ptr %held)")
             self.declare("pool_run", "declare void @pool_run(ptr, ptr, i64, i64, i64, ptr)")
@@ -88,7 +89,7 @@ class Driver(Addresses):
                 self._repeat(call)
             else:
                 self._call(call)
-                self._stamp(self.number)
+                self._clock(emit_clock.STAMP, self.number)
                 self.number += 1
 
     def _repeat(self, repeat: Repeat) -> None:
@@ -112,52 +113,14 @@ class Driver(Addresses):
         else:
             self.line(f"call void @{quoted(call.kernel)}({', '.join(operands)})")
 
-    # -- the clock
-
-    def _start_clock(self) -> list[str]:
-        """Clears the stamps; allocates the counter's last value."""
-        if self.stamps is None:
-            return []
-        self.declare("llvm.memset", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
-        size = 8 * (2 * self.calls + 2)
-        base = self._base(self.plan.table[self.stamps])
-        self.line(f"call void @llvm.memset.p0.i64(ptr {base.ref}, i8 0, i64 {size}, i1 false)")
-        self.line(f"store i64 {self._counter().ref}, ptr %clock")
-        return ["%clock = alloca i64"]
-
-    def _stop_clock(self) -> None:
+    def _clock(self, function: str, *entry: int) -> None:
+        """Calls the clock, where calls are timed."""
         if self.stamps is None:
             return
-        now = self._passed(2 * self.calls)
-        at = self._bytes(self._base(self.plan.table[self.stamps]), 8 * (2 * self.calls + 1))
-        self.line(f"store i64 {now.ref}, ptr {at.ref}")
-
-    def _counter(self) -> Reg:
-        kind = "cycle" if self.target.triple.startswith("x86") else "steady"
-        name = f"llvm.read{kind}counter"
-        self.declare(name, f"declare i64 @{name}()")
-        return self.here(f"call i64 @{name}()", "int64", False)
-
-    def _stamp(self, number: int) -> None:
-        """What the counter moved by during a call, where that is wanted."""
-        if self.stamps is not None:
-            self._passed(number)
-            self._add(self.calls + number, self.const(1, "int64"))
-
-    def _passed(self, word: int) -> Reg:
-        """Adds what the counter moved by to a word of the stamps; where it is now."""
-        now = self._counter()
-        before = self.here("load i64, ptr %clock", "int64", False)
-        self._add(word, self.here(f"sub i64 {now.ref}, {before.ref}", "int64", False))
-        self.line(f"store i64 {now.ref}, ptr %clock")
-        return now
-
-    def _add(self, word: int, amount: Reg) -> None:
-        assert self.stamps is not None
-        at = self._bytes(self._base(self.plan.table[self.stamps]), 8 * word)
-        old = self.here(f"load i64, ptr {at.ref}", "int64", False)
-        new = self.here(f"add i64 {old.ref}, {amount.ref}", "int64", False)
-        self.line(f"store i64 {new.ref}, ptr {at.ref}")
+        self.declare("clock", emit_clock.text(self.target))
+        numbers = "".join(f", i64 {number}" for number in (self.calls + 1, *entry))
+        stamps = self._base(self.plan.table[self.stamps])
+        self.line(f"call void @{function}(ptr {stamps.ref}{numbers})")
 
     # -- sizes and operands
 

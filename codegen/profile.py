@@ -24,6 +24,7 @@ from codegen.assemble import assemble
 from codegen.bundle import with_entries
 from codegen.call import Function, Signature
 from codegen.emit import emit
+from codegen.emit_clock import words
 from codegen.load import load
 from codegen.loops import Buffer, Program
 from codegen.repeats import flat
@@ -41,7 +42,7 @@ class Timed:
         self, program: Program, target: Target, signature: Signature, states: Mapping[str, Array]
     ) -> None:
         self.calls = len(flat(program))
-        stamps = Buffer(STAMPS, "int64", 2 * self.calls + 2, "output")
+        stamps = Buffer(STAMPS, "int64", words(self.calls), "output")
         program = dataclasses.replace(program, buffers=(*program.buffers, stamps))
         plan = memory.plan(program)
         library = load(_object(emit(program, plan, target, STAMPS), target))
@@ -66,10 +67,10 @@ class Timed:
             enter(*arrays)
         spent = time.perf_counter() - begin
         tick = spent / max(int(self.stamps[-1]) - first, 1)
-        stamps = np.array(found)
-        moved, often = stamps[:, : self.calls], stamps[:, self.calls : 2 * self.calls]
-        cost = np.median(stamps[:, -2])
-        return np.maximum(moved - cost * often, 0) * tick
+        stamps, entries = np.array(found), self.calls + 1
+        moved, often = stamps[:, :entries], stamps[:, entries:-1]
+        cost = np.median(moved[:, -1])
+        return (np.maximum(moved - cost * often, 0) * tick)[:, :-1]
 
 
 def _object(text: str, target: Target) -> bytes:

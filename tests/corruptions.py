@@ -324,7 +324,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("a repeat of no turns run", edit("codegen.emit_driver:Driver._repeat", "repeat.calls if extent == 1 else ()", "repeat.calls"), of(test_repeat.test_a_number_of_turns_that_is_known, 0)),
     ("offsets at one place in all turns", edit("codegen.emit_driver:Driver._bytes", "max(pointer.depth, offset.depth)", "0"), of(test_repeat.test_sum_over_rows, 20, 7, "sse2")),
     ("offsets verified in the first turn only", edit("codegen.verify:_Calls.repeat", "self.space.loop(repeat.var, repeat.extent)", "self.space.loop(repeat.var, Poly.of(1))"), of(every, test_repeat.test_verify)),
-    ("the clock counts no turns", edit("codegen.emit_driver:Driver._add", "add i64 {old.ref}", "add i64 0"), of(test_repeat.test_times_are_those_of_all_turns)),
+    ("the clock counts no turns", text("codegen.emit_clock:TEXT", "add i64 %moved.old, %by", "add i64 0, %by"), of(test_repeat.test_times_are_those_of_all_turns)),
     # -- verifiers
     ("one copy of private memory for all threads", edit("codegen.memory:planned", "program.threads", "1"), of(test_pool.test_every_thread_has_its_own_private_memory)),
     ("races not noticed", edit("codegen.closures:Watch.note", "if clash.any():", "if False:"), of(every, test_pool.test_races_are_found)),
