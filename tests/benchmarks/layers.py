@@ -28,6 +28,10 @@ class Layer:
         """Multiply-adds of the forward pass for one sample of shape x."""
         return 0
 
+    def data_macs(self, x: Shape) -> int:
+        """Those of them whose operand is the sample itself."""
+        return self.macs(x)
+
     def parameters(self, rng: np.random.Generator) -> list[np.ndarray]:
         """First values, in the order in which every library takes them."""
         return []
@@ -155,6 +159,35 @@ class Attention(Layer):
     def parameters(self, rng: np.random.Generator) -> list[np.ndarray]:
         one = Dense(self.width, self.width)
         return [a for _ in range(4) for a in one.parameters(rng)]
+
+
+@dataclass(frozen=True)
+class Recurrent(Layer):
+    """An LSTM ("lstm") or GRU ("gru") over a sequence, as PyTorch defines them: the outputs of all
+    steps. Gates lie in PyTorch's order, along the last axis of the weights."""
+
+    kind: str
+    inputs: int
+    hidden: int
+
+    @property
+    def wide(self) -> int:
+        """All gates together."""
+        return {"lstm": 4, "gru": 3}[self.kind] * self.hidden
+
+    def shape(self, x: Shape) -> Shape:
+        return (x[0], self.hidden)
+
+    def macs(self, x: Shape) -> int:
+        return x[0] * (self.inputs + self.hidden) * self.wide
+
+    def data_macs(self, x: Shape) -> int:
+        return x[0] * self.inputs * self.wide
+
+    def parameters(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Weights of the operand and of the last output, and their biases."""
+        weights = [_normal(rng, (n, self.wide), n) for n in (self.inputs, self.hidden)]
+        return [*weights, *(np.zeros(self.wide, np.float32) for _ in range(2))]
 
 
 @dataclass(frozen=True)

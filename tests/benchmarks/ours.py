@@ -21,6 +21,7 @@ from layers import (
     Layer,
     LayerNorm,
     Pool,
+    Recurrent,
     Residual,
     Tokens,
 )
@@ -106,6 +107,8 @@ def made(layer: Layer) -> tuple[Any, Found]:
         return _embedded(layer)
     if isinstance(layer, Attention):
         return _attention(layer)
+    if isinstance(layer, Recurrent):
+        return _recurrent(layer)
     if isinstance(layer, Residual):
         return _residual(layer)
     return _plain(layer), lambda: []
@@ -156,6 +159,13 @@ def _attention(layer: Attention) -> tuple[Any, Found]:
     parts = (module.query, module.key, module.value, module.out)
     attend = functools.partial(module, causal=True)
     return attend, lambda: [p for part in parts for p in (part.weight, part.bias)]
+
+
+def _recurrent(layer: Recurrent) -> tuple[Any, Found]:
+    import symgrad as sg
+
+    module = {"lstm": sg.nn.LSTM, "gru": sg.nn.GRU}[layer.kind](layer.inputs, layer.hidden)
+    return (lambda x: module(x)[0]), lambda: module.weights[0]
 
 
 def _embedded(layer: Tokens) -> tuple[Any, Found]:

@@ -26,6 +26,7 @@ from layers import (
     Layer,
     LayerNorm,
     Pool,
+    Recurrent,
     Residual,
     Tokens,
 )
@@ -134,6 +135,8 @@ def applied(layer: Layer, x: Any, state: Pass) -> Any:
         return next(p)[x] + next(p)
     if isinstance(layer, Attention):
         return _attention(layer, x, p)
+    if isinstance(layer, Recurrent):
+        return _recurrent(layer, x, p)
     if isinstance(layer, Residual):
         return _residual(layer, x, state)
     return _plain(layer, x, state)
@@ -201,3 +204,30 @@ def _attention(layer: Attention, x: Any, p: Iterator[Any]) -> Any:
     q, k, v = (a.reshape(n, length, layer.heads, width // layer.heads) for a in split)
     y = J.nn.dot_product_attention(q, k, v, is_causal=True)
     return _dense(y.reshape(n, length, width), p)
+
+
+def _recurrent(layer: Recurrent, x: Any, p: Iterator[Any]) -> Any:
+    """The operand's part of the gates for all steps at once, then a scan."""
+    w_x, w_h, b_x, b_h = (next(p) for _ in range(4))
+    gates = (x @ w_x + b_x).swapaxes(0, 1)
+    zero = jnp.zeros((x.shape[0], layer.hidden), x.dtype)
+
+    def lstm(carry: Any, g: Any) -> Any:
+        h, c = carry
+        i, f, n, o = jnp.split(g + h @ w_h + b_h, 4, axis=-1)
+        c = J.nn.sigmoid(f) * c + J.nn.sigmoid(i) * jnp.tanh(n)
+        h = J.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    def gru(h: Any, g: Any) -> Any:
+        (r, z, n), (hr, hz, hn) = jnp.split(g, 3, axis=-1), jnp.split(h @ w_h + b_h, 3, axis=-1)
+        z = J.nn.sigmoid(z + hz)
+        n = jnp.tanh(n + J.nn.sigmoid(r + hr) * hn)
+        h = (1 - z) * n + z * h
+        return h, h
+
+    if layer.kind == "lstm":
+        _, y = J.lax.scan(lstm, (zero, zero), gates)
+    else:
+        _, y = J.lax.scan(gru, zero, gates)
+    return y.swapaxes(0, 1)

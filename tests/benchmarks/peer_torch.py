@@ -21,6 +21,7 @@ from layers import (
     Layer,
     LayerNorm,
     Pool,
+    Recurrent,
     Residual,
     Tokens,
 )
@@ -45,8 +46,8 @@ def build(w: Workload, threads: int = 1, channels_last: bool = False) -> Callabl
     def step() -> float:
         optimizer.zero_grad()
         result = model(x)
-        if w.tokens:
-            result = result.flatten(0, 1)
+        if w.loss == "cross_entropy":
+            result = result.flatten(0, -2)
         loss = criterion(result, y)
         loss.backward()
         optimizer.step()
@@ -85,6 +86,8 @@ def made(layer: Layer, values: Values) -> Any:
         return _Tokens(layer, values)
     if isinstance(layer, Attention):
         return _Attention(layer, values)
+    if isinstance(layer, Recurrent):
+        return _Recurrent(layer, values)
     if isinstance(layer, Residual):
         return _Residual(layer, values)
     return _plain(layer)
@@ -154,3 +157,18 @@ class _Attention(nn.Module):
         )
         y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.last(y.transpose(1, 2).reshape(n, length, width))
+
+
+class _Recurrent(nn.Module):
+    """PyTorch's own, over sequences that lie sample by sample."""
+
+    def __init__(self, layer: Recurrent, values: Values) -> None:
+        super().__init__()
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[layer.kind]
+        self.inner = kind(layer.inputs, layer.hidden, batch_first=True)
+        with T.no_grad():
+            for parameter in self.inner.parameters():
+                parameter.copy_(T.from_numpy(next(values).T))
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x)[0]

@@ -25,6 +25,7 @@ from layers import (
     Layer,
     LayerNorm,
     Pool,
+    Recurrent,
     Residual,
     Shape,
     Tokens,
@@ -79,7 +80,7 @@ class Workload:
         """Floating-point operations of the products and direct convolutions of one step: forward
         and both gradients, but none for the data that goes in."""
         forward = macs_of(self.layers, self.shape)
-        first = self.layers[0].macs(self.shape)
+        first = self.layers[0].data_macs(self.shape)
         return 2 * self.batch * (3 * forward - first)
 
     def traffic(self) -> int:
@@ -193,6 +194,12 @@ def gpt(blocks: int, width: int, heads: int, length: int, vocabulary: int) -> di
     return {"layers": tuple(layers), "shape": (length,)}
 
 
+def recurrent(kind: str, inputs: int, hidden: int, length: int, classes: int) -> dict[str, Any]:
+    """A class for every step of a sequence."""
+    layers = (Recurrent(kind, inputs, hidden), Dense(hidden, classes))
+    return {"layers": layers, "shape": (length, inputs)}
+
+
 def vgg16(side: int = 224, classes: int = 1000, width: int = 4096) -> dict[str, Any]:
     """Simonyan and Zisserman's network D, full size; for compile times."""
     layers: list[Layer] = []
@@ -224,6 +231,7 @@ def _rows(small: bool) -> dict[str, Workload]:
     vggs = vgg(((8, 8), (16, 16), (16,)), 32) if small else vgg(_VGGS, 256)
     res = resnet(1, (8, 16, 32)) if small else resnet(3)
     transformer = gpt(1, 32, 2, 16, 65) if small else gpt(4, 128, 4, 64, 65)
+    steps = (12, 24, 7, 10) if small else (64, 128, 64, 65)
     parts = mlp((32, 96, 32, 65), None) if small else mlp(_GPT_PRODUCTS, None)
     rows = (
         ("mlp_xs", "2-16-2 tanh", mlp((2, 16, 2), "tanh"), 32, "sgd", 0.1, 0.6),
@@ -242,6 +250,8 @@ def _rows(small: bool) -> dict[str, Workload]:
         ("vggs", "six convolutions, 32x32", vggs, 32, "adam", 1e-4, 46e3),
         ("resnet20", "ResNet-20, 32x32", res, 32, "momentum", 0.01, 64e3),
         ("gpt", "4-block transformer, 64 tokens", transformer, 16, "adam", 1e-3, 53e3),
+        ("lstm", "LSTM, 128 wide, 64 steps", recurrent("lstm", *steps), 32, "sgd", 0.1, None),
+        ("gru", "GRU, 128 wide, 64 steps", recurrent("gru", *steps), 32, "sgd", 0.1, None),
         ("gpt_products", "its products alone, 1024 rows", parts, 1024, "sgd", 0.1, None),
     )
     return _named(
