@@ -13,13 +13,14 @@ that needs one says so and stops where it is missing.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data.find import find
 
 import symgrad as sg
 
@@ -46,6 +47,16 @@ def options(description: str | None, names: Sequence[str] = ()) -> argparse.Name
             parser.error(f"{unknown[0]!r} is none of {', '.join(names)}")
         chosen.names = chosen.names or list(names)
     return chosen
+
+
+def library(name: str) -> Any:
+    """A module that only some examples need; a clear end where it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise SystemExit(
+            f"this example needs {name}: pip install 'symgrad[examples]' brings it"
+        ) from None
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -105,10 +116,8 @@ def moons(count: int, noise: float = 0.2, seed: int = 0) -> tuple[Array, Array]:
 
 def uci(name: str) -> Array | None:
     """A table of the UCI repository as text, one row a sample; None where it is not at hand."""
-    path = Path(os.environ.get("SYMGRAD_DATA", "")) / "uci" / f"{name}.csv"
-    if not os.environ.get("SYMGRAD_DATA") or not path.is_file():
-        return None
-    return np.loadtxt(path, delimiter=",", dtype=str)
+    path = find("uci", f"{name}.csv")
+    return None if path is None else np.loadtxt(path, delimiter=",", dtype=str)
 
 
 # -- models ------------------------------------------------------------------------------------
@@ -135,11 +144,8 @@ def picture(path: Path | None, columns: int = 1, rows: int = 1) -> Iterator[Any]
     if path is None:
         yield None
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    library("matplotlib").use("Agg")
+    pyplot = library("matplotlib.pyplot")
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.8 * columns, 4 * rows))
     yield axes
     figure.tight_layout()

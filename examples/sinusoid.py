@@ -11,15 +11,11 @@ Shows: sinusoidal regression (row D8); conjugate gradients, L-BFGS, Newton-CG by
 """
 
 import numpy as np
-from common import mlp, options, picture
+from common import library, mlp, options, picture
 
 import symgrad as sg
 
-try:
-    from scipy.optimize import minimize
-except ImportError:
-    raise SystemExit("this example needs SciPy: pip install scipy") from None
-
+minimize = library("scipy.optimize").minimize
 WIDTHS = (1, 3, 10)
 
 
