@@ -22,7 +22,7 @@ from symgrad.schedule.layout import Layout
 from symgrad.schedule.writer import Memory
 
 Place = tuple[str, Layout]
-WHOLE = ("plain", "scalar", "product", "reduce")  # kernels that may write where they read
+WHOLE = ("plain", "scalar", "product", "reduce")  # kernels that store when all is read
 
 
 class Places:
@@ -136,7 +136,7 @@ class Places:
         if n not in fusion.named or self.layouts[n] != self.layouts[p]:
             return False
         group = fusion.group_of[n]
-        if group.kind not in WHOLE:
+        if group.kind not in WHOLE and (group.kind != "rows" or self._others_read(n, p)):
             return False
         for m in group.nodes:
             same = fusion.needs(m).get(p)
@@ -147,6 +147,11 @@ class Places:
         return not any(
             other is not group and other.before & group.bit for other in fusion.readers_of(p)
         )
+
+    def _others_read(self, n: Expr, p: Expr) -> bool:
+        """True when other values of the kernel of `n` are made of `p`, maybe after it is stored."""
+        group = self.fusion.group_of[n]
+        return any(p in self.fusion.needs(m) for m in group.nodes if m is not n)
 
     def before_overwriting(self) -> None:
         """Who reads the old value of a state runs before the kernel that overwrites it."""
