@@ -44,10 +44,11 @@ _HOME = {
     "train_step": "symgrad.compile",
     "scan": "symgrad.scan",
     "flatten_function": "symgrad.flat",
+    "scorer": "symgrad.train.score",
     "save": "symgrad.state",
     "load": "symgrad.state",
 }
-_MODULES = "nn losses optim init schedules regularizers constraints".split()
+_MODULES = "nn losses optim init schedules regularizers constraints callbacks augment".split()
 
 
 class _Package(ModuleType):

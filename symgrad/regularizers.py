@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import Any
+from typing import Any, Sequence
 
 from symgrad import ops, source
 from symgrad.errors import InputError, ShapeError
@@ -81,3 +81,21 @@ def tie(a: Expr, b: Expr, strength: Any = 1.0) -> Expr:
         )
     difference = a - b
     return _total([ops.sum(difference * difference)], strength)
+
+
+def task_relationship(weights: Sequence[Expr], strength: Any = 1.0, spread: Any = 1.0) -> Expr:
+    """strength * (norm(abar)^2 + spread / T * sum_t norm(a_t - abar)^2), abar the mean of the a_t.
+
+    Draws the weights a_t of T tasks towards their mean: with spread 0 each goes its own way, large
+    ones make the tasks one. Evgeniou and Pontil (2004).
+    """
+    shapes = [a.shape for a in weights]
+    if len(shapes) < 2 or any(shape != shapes[0] for shape in shapes):
+        raise ShapeError(
+            "regularizers.task_relationship: the weights of two tasks or more, of one shape, got "
+            f"{', '.join(map(show, shapes)) or 'none'}" + source.quote(source.here())
+        )
+    count = len(shapes)
+    mean = reduce(lambda a, b: a + b, weights) * (1 / count)
+    apart = reduce(lambda a, b: a + b, [ops.sum(ops.square(a - mean)) for a in weights])
+    return _total([ops.sum(mean * mean) + apart * (spread / count)], strength)

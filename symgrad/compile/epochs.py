@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from symgrad.compile.function import TrainStep
 
 Array = np.ndarray[Any, Any]
+Callback = Callable[[int, float], Any]  # the number of the pass, its mean loss -> whether to stop
 
 
 @dataclass(frozen=True)
@@ -50,22 +51,33 @@ def run(
     epochs: int,
     shuffle: bool,
     progress: bool,
-    callback: Callable[[int, float], Any] | None,
+    callback: Callback | Sequence[Callback] | None,
 ) -> list[float]:
     with arguments.located():
         checked = check(step._leaves, data, batch_size)
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
         raise InputError(f"epochs must be a non-negative int, got {epochs!r}")
     _check_domains(step._pipeline.domains, checked, shuffle)
+    callbacks = _callbacks(callback)
     losses: list[float] = []
     with _bar(progress, epochs) as advance:
         for epoch in range(epochs):
             step.means = one(step, checked, shuffle)
             losses.append(step.means["loss"])
             advance(losses[-1])
-            if callback is not None and callback(epoch, losses[-1]):
+            if any([stops(epoch, losses[-1]) for stops in callbacks]):  # all of them are called
                 break
     return losses
+
+
+def _callbacks(given: Any) -> list[Callback]:
+    found = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    for callback in found:
+        if not callable(callback):
+            raise InputError(
+                f"callback must be a function of the pass and its loss, got {callback!r}"
+            )
+    return found
 
 
 def one(step: TrainStep, data: Data, shuffle: bool) -> dict[str, float]:

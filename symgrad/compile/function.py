@@ -10,13 +10,14 @@ In: expressions. Out: callables over NumPy arrays, whose parameters live in a `S
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from symgrad.compile import arguments, epochs
 from symgrad.compile.backend import backend
+from symgrad.compile.epochs import Callback
 from symgrad.compile.graph import Form, gather
 from symgrad.compile.options import Options, options
 from symgrad.compile.pipeline import Pipeline
@@ -139,12 +140,13 @@ class TrainStep(Function):
         epochs: int = 1,
         shuffle: bool = True,
         progress: bool = False,
-        callback: Callable[[int, float], Any] | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
     ) -> list[float]:
         """Whole passes over data, `{"x": X, "y": Y}`; the mean loss of each.
 
         The last batch of a pass may be smaller. `callback(epoch, mean loss)` is called after each
-        pass and stops the run by returning True; `progress` shows a bar.
+        pass and stops the run by returning True; it may be a list of them, all of which are called
+        (see sg.callbacks). `progress` shows a bar.
         """
         return _run(self, data, batch_size, epochs, shuffle, progress, callback)
 

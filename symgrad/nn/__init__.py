@@ -34,6 +34,7 @@ from symgrad.nn.functional import (
 )
 from symgrad.nn.linear import Linear
 from symgrad.nn.module import Module, parameters_of
+from symgrad.nn.noise import GaussianNoise, gaussian_noise, label_noise
 from symgrad.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from symgrad.nn.pooling import (
     AvgPool1d,
@@ -49,6 +50,7 @@ from symgrad.nn.pooling import (
     max_pool2d,
 )
 from symgrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from symgrad.nn.standardize import Standardize
 from symgrad.nn.statistics import record, updates_of
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "Flatten",
     "GRU",
     "GRUCell",
+    "GaussianNoise",
     "GlobalAvgPool2d",
     "GroupNorm",
     "LSTM",
@@ -79,6 +82,7 @@ __all__ = [
     "RNNCell",
     "Residual",
     "Sequential",
+    "Standardize",
     "adaptive_avg_pool2d",
     "attention",
     "avg_pool1d",
@@ -90,10 +94,12 @@ __all__ = [
     "conv_transpose2d",
     "dropout",
     "elu",
+    "gaussian_noise",
     "gelu",
     "global_avg_pool2d",
     "group_norm",
     "hard_sigmoid",
+    "label_noise",
     "layer_norm",
     "leaky_relu",
     "log_softmax",

@@ -22,7 +22,7 @@ from symgrad.sizes import Dim, Shape, Size, product, show
 Axes = tuple[int, ...]
 
 
-def _floating(name: str, x: Any) -> Expr:
+def floating(name: str, x: Any) -> Expr:
     """The operand as an expression of a floating type."""
     x = as_expr(name, x)
     if not dtypes.is_float(x.dtype):
@@ -35,12 +35,12 @@ def _floating(name: str, x: Any) -> Expr:
 # -- activations ------------------------------------------------------------------------------
 def relu(x: Any) -> Expr:
     """max(x, 0); the derivative at 0 is 0."""
-    return apply("relu", _floating("relu", x))
+    return apply("relu", floating("relu", x))
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Expr:
     """x where x > 0, negative_slope * x elsewhere."""
-    return apply("leaky_relu", _floating("leaky_relu", x), negative_slope)
+    return apply("leaky_relu", floating("leaky_relu", x), negative_slope)
 
 
 def prelu(x: Any, weight: Any) -> Expr:
@@ -48,7 +48,7 @@ def prelu(x: Any, weight: Any) -> Expr:
 
     Channels are axis 1, or axis 0 of a one-dimensional operand, as in PyTorch.
     """
-    x, weight = _floating("prelu", x), _floating("prelu", weight)
+    x, weight = floating("prelu", x), floating("prelu", weight)
     if weight.size == 1:
         return apply("leaky_relu", x, ops.reshape(weight, ()))
     axis = 1 if x.ndim > 1 else 0
@@ -62,12 +62,12 @@ def prelu(x: Any, weight: Any) -> Expr:
 
 def elu(x: Any, alpha: float = 1.0) -> Expr:
     """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
-    return apply("elu", _floating("elu", x), alpha)
+    return apply("elu", floating("elu", x), alpha)
 
 
 def selu(x: Any) -> Expr:
     """1.0507 * elu(x, 1.6733), the constants of Klambauer et al. (2017)."""
-    return apply("selu", _floating("selu", x))
+    return apply("selu", floating("selu", x))
 
 
 def gelu(x: Any, approximate: str = "none") -> Expr:
@@ -80,22 +80,22 @@ def gelu(x: Any, approximate: str = "none") -> Expr:
             f'gelu: approximate is "none" or "tanh", got {approximate!r}'
             + source.quote(source.here())
         )
-    return apply("gelu" if approximate == "none" else "gelu_tanh", _floating("gelu", x))
+    return apply("gelu" if approximate == "none" else "gelu_tanh", floating("gelu", x))
 
 
 def sigmoid(x: Any) -> Expr:
     """1 / (1 + exp(-x))."""
-    return apply("sigmoid", _floating("sigmoid", x))
+    return apply("sigmoid", floating("sigmoid", x))
 
 
 def silu(x: Any) -> Expr:
     """x * sigmoid(x), also called swish."""
-    return apply("silu", _floating("silu", x))
+    return apply("silu", floating("silu", x))
 
 
 def softplus(x: Any, beta: float = 1.0) -> Expr:
     """log(1 + exp(beta * x)) / beta. Exact everywhere: PyTorch turns linear at beta * x > 20."""
-    x = _floating("softplus", x)
+    x = floating("softplus", x)
     if beta == 1:
         return apply("softplus", x)
     if not beta > 0:
@@ -107,23 +107,23 @@ def softplus(x: Any, beta: float = 1.0) -> Expr:
 
 def hard_sigmoid(x: Any) -> Expr:
     """clip(x/6 + 1/2, 0, 1)."""
-    return apply("hard_sigmoid", _floating("hard_sigmoid", x))
+    return apply("hard_sigmoid", floating("hard_sigmoid", x))
 
 
 def tanh(x: Any) -> Expr:
     """The hyperbolic tangent."""
-    return apply("tanh", _floating("tanh", x))
+    return apply("tanh", floating("tanh", x))
 
 
 def softmax(x: Any, axis: int = -1) -> Expr:
     """exp(x) / sum(exp(x)) along an axis."""
-    e = ops.exp(_floating("softmax", x))
+    e = ops.exp(floating("softmax", x))
     return e / ops.sum(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Expr:
     """x - log(sum(exp(x))) along an axis."""
-    x = _floating("log_softmax", x)
+    x = floating("log_softmax", x)
     return x - ops.logsumexp(x, axis=axis, keepdims=True)
 
 
@@ -143,7 +143,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Expr:
     Every call draws its own numbers: a function of seed, step and this call's place in the graph.
     The identity when `training` is False.
     """
-    x, p = _floating("dropout", x), check_probability("dropout", p)
+    x, p = floating("dropout", x), check_probability("dropout", p)
     if not training or p == 0:
         return x
     kept = Random.of("uniform", x.shape, x.dtype) >= p
@@ -175,7 +175,7 @@ def layer_norm(
 
     The last axis when no shape is given; the variance is the biased one, as in PyTorch.
     """
-    x = _floating("layer_norm", x)
+    x = floating("layer_norm", x)
     if normalized_shape is None:
         normalized_shape = x.shape[-1:]  # type: ignore[assignment]
     elif isinstance(normalized_shape, int):
@@ -201,7 +201,7 @@ def group_norm(
     x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Expr:
     """Normalise every sample over groups of neighbouring channels (axis 1) and all later axes."""
-    x = _floating("group_norm", x)
+    x = floating("group_norm", x)
     channels = x.shape[1] if x.ndim > 1 else 0
     if isinstance(channels, Dim) or not channels or groups < 1 or channels % groups:
         raise ShapeError(
@@ -230,7 +230,7 @@ def batch_norm(
     estimate, as in PyTorch; `updates_of(loss)` lists these updates. Otherwise by the running
     states (by the batch when there are none).
     """
-    x = _floating("batch_norm", x)
+    x = floating("batch_norm", x)
     if x.ndim < 2:
         raise ShapeError(
             f"batch_norm: takes (n, channels, ...), got {show(x.shape)}"
@@ -304,7 +304,7 @@ def attention(
     added to the scores. `causal` lets position i see positions up to i. Meaning and defaults are
     those of PyTorch's scaled_dot_product_attention.
     """
-    q, k, v = (_floating("attention", a) for a in (query, key, value))
+    q, k, v = (floating("attention", a) for a in (query, key, value))
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ShapeError(
             f"attention: query {show(q.shape)}, key {show(k.shape)} and value {show(v.shape)} "
