@@ -218,7 +218,7 @@ def _verify(name: str, result: Any) -> None:
 
 def graph_text(graph: Graph, gradients: Mapping[str, Expr] | None = None) -> str:
     """A graph as a listing: leaves, then what is computed, each line with its shape and source."""
-    from symgrad.show.text import listing
+    from symgrad.show.listing import listing
 
     lines = []
     for label, leaves in (("input", graph.inputs), ("state", graph.parameters)):

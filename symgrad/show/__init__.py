@@ -1,11 +1,15 @@
-"""Expressions as something to read: text, LaTeX, SymPy.
+"""Expressions as something to read: text, LaTeX, MathML, SymPy, and derivations.
 
-In: an expression, or several by name. Out: `str(e)`, `e.latex()`, `e.sympy()`, and the listings
-that `step.stage("expression")` gives. Each is loaded when it is first asked for.
+In: an expression, or several by name. Out: `str(e)`, `e.latex()`, `e.sympy()`, the listings that
+`step.stage("expression")` gives, and `sg.derivation(loss, W)`. Each is loaded when it is first
+asked for.
+
+    expression --build--> notation tree --text, latex, mathml--> what is read
+               parts.py says what gets a name, names.py finds the name in the model's source
 
 >>> print(sg.exp(x) / sg.exp(x).sum())
 t1 = exp(x)
-t1 / sum(t1)
+t1 / Σ_i t1_i
 """
 
 from __future__ import annotations
@@ -16,15 +20,21 @@ from symgrad.node import OPERATORS, Expr
 
 
 def _show(e: Expr) -> str:
-    from symgrad.show.text import text
+    from symgrad.show.listing import text
 
     return text(e)
 
 
 def _latex(e: Expr) -> str:
-    from symgrad.show.latex import latex
+    from symgrad.show.listing import latex
 
     return latex(e)
+
+
+def _mathml(e: Expr) -> str:
+    from symgrad.show.listing import mathml
+
+    return mathml(e)
 
 
 def _sympy(e: Expr) -> Any:
@@ -33,4 +43,4 @@ def _sympy(e: Expr) -> Any:
     return sympy(e)
 
 
-OPERATORS.update(show=_show, latex=_latex, sympy=_sympy)
+OPERATORS.update(show=_show, latex=_latex, mathml=_mathml, sympy=_sympy)

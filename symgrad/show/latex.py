@@ -1,287 +1,275 @@
-r"""Expressions as LaTeX mathematics.
+r"""Terms as LaTeX mathematics, in commands that LaTeX, KaTeX and matplotlib's mathtext all know.
 
-In: an expression. Out: the body of a formula; shared parts come first, in an `aligned` block.
+In: a term of `symgrad.show.notation`. Out: the body of a formula.
 
->>> print(latex(sg.tanh(x @ W + b)))
-\tanh\left(\mathbf{x} \mathbf{W} + \mathbf{b}\right)
+>>> latex(term)
+'\\mathbf{x}^{\\top} \\left(\\mathbf{p} - \\operatorname{onehot}\\left(\\mathbf{y}\\right)\\right)'
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-
-from symgrad.node import (
-    Constant,
-    Contract,
-    Custom,
-    Expr,
-    Gather,
-    Iota,
-    Leaf,
-    Map,
-    Random,
-    Reduce,
-    Reindex,
-    Reshape,
-    ScatterAdd,
-    SizeOf,
+from symgrad.show.indices import resolved
+from symgrad.show.notation import (
+    ADD,
+    ATOM,
+    HADAMARD,
+    JUXTAPOSED,
+    Big,
+    Call,
+    Cases,
+    Enclosed,
+    Fraction,
+    Indexed,
+    Indicator,
+    Name,
+    Number,
+    Power,
+    Product,
+    Relation,
+    Slice,
+    Spread,
+    Sum,
+    Term,
+    Transpose,
 )
-from symgrad.show import pieces
-from symgrad.show.pieces import Piece
-from symgrad.show.text import digits
-from symgrad.sizes import Size
+from symgrad.show.symbols import FUNCTIONS, GREEK, LETTERS, NAMED, split
 
-OR, AND, NOT, COMPARE, ADD = 10, 20, 30, 40, 50
-NEG, MUL, MATMUL, POW, ATOM = 55, 60, 65, 80, 100
-INFIX = {
-    "add": ("+", ADD),
-    "sub": ("-", ADD),
-    "less": ("<", COMPARE),
-    "less_equal": (r"\le", COMPARE),
-    "greater": (">", COMPARE),
-    "greater_equal": (r"\ge", COMPARE),
-    "equal": ("=", COMPARE),
-    "not_equal": (r"\ne", COMPARE),
-    "logical_and": (r"\land", AND),
-    "logical_or": (r"\lor", OR),
-    "mod": (r"\bmod", MUL),
+SIGNS = {
+    "≤": r"\leq",
+    "≥": r"\geq",
+    "≠": r"\neq",
+    "and": r"\wedge",
+    "or": r"\vee",
+    "mod": r"\; \mathrm{mod} \;",
 }
-NAMED = {"exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "max", "min"}
-RENAMED = {
-    "asin": r"\arcsin",
-    "acos": r"\arccos",
-    "atan": r"\arctan",
-    "sigmoid": r"\sigma",
-    "maximum": r"\max",
-    "minimum": r"\min",
+BIG = {"Σ": r"\sum", "Π": r"\prod", "max": r"\max", "min": r"\min"}
+ENCLOSED = {
+    "abs": ("|", "|"),
+    "norm": (r"\|", r"\|"),
+    "floor": (r"\lfloor", r"\rfloor"),
+    "ceil": (r"\lceil", r"\rceil"),
 }
-GREEK = set(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau "
-    "upsilon phi chi psi omega".split()
-)
-INDICES = "ijklmnpq"
 
 
-def latex(e: Expr) -> str:
-    """One expression, the parts it shares named first."""
-    return equations({"": e})
+def latex(term: Term) -> str:
+    """A whole term."""
+    return plain(resolved(term))
 
 
-def equations(outputs: Mapping[str, Expr]) -> str:
-    """Several expressions by name (a name is LaTeX itself)."""
-    found = pieces.lines(outputs, piece, lambda n: f"t_{{{n}}}", width=240)
-    if len(found) == 1:
-        only = found[0]
-        return f"{only.name} = {only.text}" if only.name else only.text
-    rows = [f"{line.name} &= {line.text}" if line.name else f"& {line.text}" for line in found]
-    return "\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}"
+def plain(term: Term) -> str:
+    """A term whose indices have letters."""
+    return PRINTERS[type(term)](term)
 
 
-def piece(node: Expr, args: Sequence[Piece], look: Callable[[Expr], Piece]) -> Piece:
-    """One node, its operands already rendered."""
-    if isinstance(node, Leaf):
-        return leaf(node)
-    labels = pieces.one_hot(node)
-    if labels is not None:
-        return Piece(rf"\mathbf{{1}}_{{{look(labels).text}}}")
-    if isinstance(node, Map):
-        return _map(node, [_operand(node, a, p, look) for a, p in zip(node.args, args)])
-    if isinstance(node, Contract):
-        return _contract(node, args)
-    if isinstance(node, Reduce):
-        return _reduce(node, args[0])
-    if isinstance(node, Reindex):
-        index = pieces.slices(node)
-        if index is not None:
-            return Piece(f"{{{args[0].within(ATOM, *BRACKETS)}}}_{{[{', '.join(index)}]}}")
-        widths = pieces.padding(node)
-        name = "pad" if widths is not None else "reindex"
-        return _call(rf"\operatorname{{{name}}}", args[0].text)
-    if isinstance(node, Reshape):
-        shape = r" \times ".join(_size(s) for s in node.shape)
-        return _call(rf"\operatorname{{reshape}}_{{{shape or '1'}}}", args[0].text)
-    if isinstance(node, Gather):
-        return Piece(f"{{{args[0].within(ATOM, *BRACKETS)}}}_{{{args[1].text}}}")
-    if isinstance(node, ScatterAdd):
-        return _call(r"\operatorname{scatter}", args[0].text, args[1].text)
-    if isinstance(node, Custom):
-        return args[0]
-    return _call(rf"\operatorname{{{node.kind}}}", *(a.text for a in args))
+def within(term: Term, level: int) -> str:
+    """In brackets when it binds less tightly than `level`."""
+    shown = plain(term)
+    own = ATOM if isinstance(term, (Fraction, Cases)) and level <= JUXTAPOSED + 1 else term.level
+    return shown if own >= level else brackets(shown)
 
 
-BRACKETS = (r"\left(", r"\right)")
+def brackets(shown: str, left: str = "(", right: str = ")") -> str:
+    return (
+        rf"\left{left}{shown}\right{right}"
+        if right == ")"
+        else rf"\left{left} {shown} \right{right}"
+    )
 
 
-def _call(name: str, *args: str) -> Piece:
-    return Piece(rf"{name}\left({', '.join(args)}\right)")
-
-
-def _size(size: Size) -> str:
-    if isinstance(size, int):
-        return str(size)
-    name = symbol(size.name, 0)
-    return name if size.factor == 1 else f"{size.factor} {name}"
-
-
-def leaf(node: Expr) -> Piece:
-    if isinstance(node, Constant):
-        number = node.scalar
-        if number is None:
-            shape = r" \times ".join(map(str, node.shape))
-            return Piece(rf"\mathrm{{C}}_{{{shape}}}")
-        return _number(number, node.dtype)
-    if isinstance(node, SizeOf):
-        return Piece(_size(node.of_size), MUL if node.of_size.factor != 1 else ATOM)
-    if isinstance(node, Iota):
-        return Piece(r"\left(0, 1, \dots\right)")
-    if isinstance(node, Random):
-        law = {"uniform": "U", "normal": "N", "bits": "B"}[node.law]
-        return Piece(rf"\mathcal{{{law}}}_{{{node.label[len(node.law) :]}}}")
-    return Piece(symbol(node.name, node.ndim))
-
-
-def _number(number: float | int | bool, dtype: str) -> Piece:
-    if isinstance(number, float) and not np.isfinite(number):
-        shown = r"\mathrm{NaN}" if np.isnan(number) else r"\infty" if number > 0 else r"-\infty"
-        return Piece(shown, NEG if shown.startswith("-") else ATOM)
-    shown = digits(number, dtype)
-    shown = re.sub(r"e([+-]?)0*(\d+)$", lambda m: _power(m[1], m[2]), shown)
-    return Piece(shown, NEG if shown.startswith("-") else ATOM)
-
-
-def _power(sign: str, exponent: str) -> str:
-    return rf" \cdot 10^{{{'-' if sign == '-' else ''}{exponent}}}"
+# -- names, numbers ---------------------------------------------------------------------------
 
 
 def symbol(name: str, rank: int) -> str:
-    r"""A name as a symbol: `fc1.weight` is \mathbf{fc1.weight}, `x_1` has an index, arrays bold."""
-    head, _, index = name.partition("_")
-    if head.lower() in GREEK:
+    r"""A name as a symbol: `W1` is \mathbf{W}_{1}, `lambda` is \lambda, arrays are bold."""
+    if name.startswith("∂"):  # the gradient itself, ∂L/∂W
+        return _gradient(name)
+    head, below = split(name)
+    head = LETTERS.get(head, head)
+    if head in GREEK:
         shown = rf"\{head}" if not rank else rf"\boldsymbol{{\{head}}}"
+    elif len(head) == 1 and not rank:
+        shown = head
     else:
-        text = head.replace("&", r"\&").replace("%", r"\%").replace("#", r"\#")
-        font = "mathbf" if rank else "mathrm"
-        shown = text if len(text) == 1 and not rank else rf"\{font}{{{text}}}"
-    below = index.replace("_", r"\_")
-    return rf"{shown}_{{\mathrm{{{below}}}}}" if index else shown
+        shown = rf"\{'mathbf' if rank else 'mathrm'}{{{_escaped(head)}}}"
+    return f"{shown}_{{{_below(below)}}}" if below else shown
 
 
-# -- elementwise ------------------------------------------------------------------------------
+def _below(index: str) -> str:
+    if re.fullmatch(r"[\d,]+", index):
+        return index
+    head, digits = split(index)
+    if digits and len(head) == 1:
+        return f"{head}_{{{digits}}}"
+    return index if len(index) == 1 else rf"\mathrm{{{_escaped(index)}}}"
 
 
-def _operand(node: Expr, arg: Expr, own: Piece, look: Callable[[Expr], Piece]) -> Piece:
-    kind = pieces.meaning(arg)
-    if isinstance(kind, pieces.Broadcast):
-        return look(arg.args[0])
-    return own
+def _escaped(name: str) -> str:
+    for sign in "&%#$_":
+        name = name.replace(sign, "\\" + sign)
+    return name.replace("'", r"{}^{\prime}") if name != name.strip("'") else name
 
 
-def _map(node: Map, args: Sequence[Piece]) -> Piece:
-    op = node.op
-    first = args[0]
-    if op in INFIX:
-        sign, level = INFIX[op]
-        tight = op == "sub" or level == COMPARE
-        right = args[1].within(level + 1 if tight else level, *BRACKETS)
-        if op == "add" and right.startswith("-"):
-            sign, right = "-", right[1:]
-        return Piece(f"{first.within(level, *BRACKETS)} {sign} {right}", level)
-    if op == "mul":
-        dot = r" \odot " if all(a.ndim for a in node.args) else " "
-        return Piece(_joined(args, dot), MUL)
-    if op in ("div", "floor_divide"):
-        fraction = rf"\frac{{{first.text}}}{{{args[1].text}}}"
-        return Piece(fraction if op == "div" else rf"\left\lfloor {fraction} \right\rfloor")
-    if op == "neg":
-        return Piece("-" + first.within(MUL, *BRACKETS), NEG)
-    if op == "pow":
-        return Piece(f"{{{first.within(ATOM, *BRACKETS)}}}^{{{args[1].text}}}", POW)
-    if op == "square":
-        return Piece(f"{{{first.within(ATOM, *BRACKETS)}}}^{{2}}", POW)
-    if op == "sqrt":
-        return Piece(rf"\sqrt{{{first.text}}}")
-    if op == "exp" and len(first.text) <= 24:
-        return Piece(f"e^{{{first.text}}}", POW)
-    if op == "abs":
-        return Piece(rf"\left|{first.text}\right|")
-    if op in ("floor", "ceil"):
-        return Piece(rf"\left\l{op} {first.text} \right\r{op}")
-    if op == "logical_not":
-        return Piece(rf"\lnot {first.within(ATOM, *BRACKETS)}", NOT)
-    if op == "where":
-        rows = rf"{args[1].text} & \text{{if }} {first.text} \\ {args[2].text} & \text{{otherwise}}"
-        return Piece(rf"\begin{{cases}} {rows} \end{{cases}}")
-    if op == "stop_gradient" or op.startswith("to_"):
-        return first  # no mathematics in it
-    return _call(_function(op), *(a.text for a in args))
+def _gradient(name: str) -> str:
+    top, _, bottom = name.partition("/")
+    return rf"\frac{{\partial {symbol(top[1:], 0)}}}{{\partial {symbol(bottom[1:], 1)}}}"
 
 
-def _function(op: str) -> str:
-    if op in RENAMED:
-        return RENAMED[op]
-    return f"\\{op}" if op in NAMED else rf"\operatorname{{{op.replace('_', ' ')}}}"
+def _name(term: Name) -> str:
+    if term.role == "constant":
+        return rf"\mathrm{{{_escaped(term.text)}}}".replace(" ", r"\ ")
+    return symbol(term.text, term.rank)
 
 
-def _joined(args: Sequence[Piece], sign: str) -> str:
-    """Factors; a number behind another would read as one number."""
-    shown = args[0].within(MUL, *BRACKETS)
-    for a in args[1:]:
-        text = a.within(MUL, *BRACKETS)
-        digit = text[:1].isdigit() and sign == " "
-        shown += (r" \cdot " if digit else sign) + text
+def _number(term: Number) -> str:
+    shown = {"∞": r"\infty", "-∞": r"-\infty", "NaN": r"\mathrm{NaN}"}.get(term.text, term.text)
+    if shown in ("true", "false"):
+        return rf"\mathrm{{{shown}}}"
+    shown = re.sub(r"e([+-]?)0*(\d+)$", lambda m: _exponent(m[1], m[2]), shown)
+    return shown.removeprefix(r"1 \cdot ") if "10^" in shown else shown
+
+
+def _exponent(sign: str, digits: str) -> str:
+    return rf" \cdot 10^{{{'-' if sign == '-' else ''}{digits}}}"
+
+
+# -- sums and products ------------------------------------------------------------------------
+
+
+def _sum(term: Sum) -> str:
+    shown = ""
+    for negative, part in term.terms:
+        piece = within(part, ADD + 1)
+        if not shown:
+            shown = f"-{piece}" if negative else piece
+        else:
+            shown += f" {'-' if negative else '+'} {piece}"
     return shown
 
 
-# -- contractions -----------------------------------------------------------------------------
+def _product(term: Product) -> str:
+    if term.hadamard:
+        return r" \odot ".join(within(f, HADAMARD + 1) for f in term.factors)
+    shown = ""
+    for k, factor in enumerate(term.factors):
+        last = k == len(term.factors) - 1
+        scalars = all(not f.rank for f in term.factors[:k])
+        level = JUXTAPOSED + 1
+        if last and k and (scalars and isinstance(factor, Product) or isinstance(factor, Big)):
+            level = min(factor.level, HADAMARD)
+        piece = within(factor, level)
+        sign = r" \cdot " if shown and piece[:1].isdigit() else " " if shown else ""
+        shown += sign + piece
+    return shown
 
 
-def _contract(node: Contract, args: Sequence[Piece]) -> Piece:
-    kind = pieces.meaning(node)
-    if isinstance(kind, pieces.Product):
-        left, right = (1, 0) if kind.swapped else (0, 1)
-        a = _turned(args[left], kind.left_transposed or node.args[left].ndim == 1)
-        return Piece(f"{a} {_turned(args[right], kind.right_transposed)}", MATMUL)
-    if isinstance(kind, pieces.Dot):
-        return Piece(f"{_turned(args[0], True)} {_turned(args[1], False)}", MATMUL)
-    if isinstance(kind, pieces.Transpose):
-        return Piece(_turned(args[0], True), POW)
-    if isinstance(kind, pieces.Broadcast):
-        return args[0]
-    if isinstance(kind, pieces.Elementwise):
-        return Piece(_joined(args, r" \odot "), MUL)
-    if isinstance(kind, pieces.Sum):
-        letters = ", ".join(INDICES[a] if a < len(INDICES) else f"i_{{{a}}}" for a in kind.axes)
-        return Piece(rf"\sum_{{{letters}}} {_joined(args, BULLET)}", MUL)
-    return _einsum(node, args)
+def _fraction(term: Fraction) -> str:
+    top, own = term.top, term.bottom
+    tall = isinstance(top, Product) and top.rank and top.weight > 24 and not own.rank
+    if tall:  # a long product stands behind its share, as in 1/n x^T (p - y)
+        return rf"\frac{{1}}{{{plain(own)}}} {within(top, HADAMARD)}"
+    return rf"\frac{{{plain(top)}}}{{{plain(own)}}}"
 
 
-BULLET = r" \odot "
+def _power(term: Power) -> str:
+    return f"{{{within(term.base, ATOM)}}}^{{{plain(term.exponent)}}}"
 
 
-def _turned(own: Piece, transposed: bool) -> str:
-    shown = own.within(MATMUL if not transposed else ATOM, *BRACKETS)
-    return rf"{{{shown}}}^{{\top}}" if transposed else shown
+def _transpose(term: Transpose) -> str:
+    return rf"{{{within(term.base, ATOM)}}}^{{\top}}"
 
 
-def _einsum(node: Contract, args: Sequence[Piece]) -> Piece:
-    """Everything with its indices: a sum over those that the result lacks."""
-    ins, _, _ = node.spec.partition("->")
-    shown = [
-        rf"{{{a.within(ATOM, *BRACKETS)}}}_{{{labels}}}" if labels else a.within(MUL, *BRACKETS)
-        for labels, a in zip(ins.split(","), args)
-    ]
-    out = node.spec.partition("->")[2]
-    summed = "".join(dict.fromkeys(c for c in ins if c.isalpha() and c not in out))
-    total = rf"\sum_{{{', '.join(summed)}}} " if summed else ""
-    return Piece(total + " ".join(shown), MUL)
+# -- functions ----------------------------------------------------------------------------------
 
 
-def _reduce(node: Reduce, arg: Piece) -> Piece:
-    axes = ", ".join(INDICES[a] if a < len(INDICES) else f"i_{{{a}}}" for a in node.axes)
-    names = {"prod": r"\prod", "max": r"\max", "min": r"\min", "cumsum": r"\operatorname{cumsum}"}
-    names |= {"argmax": r"\operatorname{arg\,max}", "argmin": r"\operatorname{arg\,min}"}
-    shown = names.get(node.law, rf"\operatorname{{{node.law}}}")
-    return Piece(rf"{shown}_{{{axes}}} {arg.within(MUL, *BRACKETS)}", MUL)
+def function(name: str) -> str:
+    prime = "'" in name
+    base = name.strip("'")
+    if base in FUNCTIONS:
+        shown = rf"\{FUNCTIONS[base]}"
+    elif base in NAMED:
+        shown = rf"\{base}"
+    else:
+        shown = rf"\operatorname{{{base.replace('_', ' ')}}}"
+    return shown + (r"^{\prime}" if prime else "")
+
+
+def _call(term: Call) -> str:
+    args = ", ".join(plain(a) for a in term.args)
+    if term.name == "sqrt":
+        return rf"\sqrt{{{args}}}"
+    if term.name == "not ":
+        return rf"\neg {within(term.args[0], ATOM)}"
+    below = rf"_{{\mathrm{{{', '.join(term.below)}}}}}".replace(" ", r"\ ") if term.below else ""
+    return function(term.name) + below + brackets(args)
+
+
+def _relation(term: Relation) -> str:
+    left, right = within(term.left, term.level + 1), within(term.right, term.level + 1)
+    if term.sign == "//":
+        return rf"\left\lfloor \frac{{{plain(term.left)}}}{{{plain(term.right)}}} \right\rfloor"
+    return f"{left} {SIGNS.get(term.sign, term.sign)} {right}"
+
+
+def _enclosed(term: Enclosed) -> str:
+    left, right = ENCLOSED[term.kind]
+    return brackets(plain(term.base), left, right)
+
+
+def _cases(term: Cases) -> str:
+    value, condition, otherwise = map(plain, (term.value, term.condition, term.otherwise))
+    middle = rf"\; \mathrm{{if}} \; {condition}, \; \mathrm{{else}} \;"
+    return rf"\left\{{ {value} {middle} {otherwise} \right\}}"
+
+
+def _slice(term: Slice) -> str:
+    index = ", ".join(term.index)
+    return rf"{{{within(term.base, ATOM)}}}_{{[{index}]}}"
+
+
+def _spread(term: Spread) -> str:
+    if term.plain:
+        return plain(term.base)
+    if term.kept == (True, False):
+        return rf"{within(term.base, JUXTAPOSED)} {{\mathbf{{1}}}}^{{\top}}"
+    index = ", ".join(":" if k else r"\ast" for k in term.kept)
+    return rf"{{{within(term.base, ATOM)}}}_{{[{index}]}}"
+
+
+def _big(term: Big) -> str:
+    body = plain(term.body) if isinstance(term.body, Big) else within(term.body, HADAMARD)
+    sign = BIG.get(term.symbol, rf"\operatorname{{{term.symbol}}}")
+    return rf"{sign}_{{{_letters(term.indices)}}} {body}"
+
+
+def _indexed(term: Indexed) -> str:
+    if term.rank:
+        return rf"\left[{plain(term.base)}\right]_{{{_letters(term.indices)}}}"
+    return rf"{{{within(term.base, ATOM)}}}_{{{_letters(term.indices)}}}"
+
+
+def _letters(indices: tuple[str, ...]) -> str:
+    return " ".join(i if len(i) == 1 else f"i_{{{i[1:]}}}" for i in indices)
+
+
+PRINTERS: dict[type[Term], Callable[[Any], str]] = {
+    Name: _name,
+    Number: _number,
+    Sum: _sum,
+    Product: _product,
+    Fraction: _fraction,
+    Power: _power,
+    Transpose: _transpose,
+    Call: _call,
+    Relation: _relation,
+    Indicator: lambda t: rf"\mathbf{{1}}\left[{plain(t.condition)}\right]",
+    Enclosed: _enclosed,
+    Cases: _cases,
+    Slice: _slice,
+    Spread: _spread,
+    Big: _big,
+    Indexed: _indexed,
+}
