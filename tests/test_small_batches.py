@@ -128,6 +128,15 @@ def test_an_image_turns_by_tiles() -> None:
     assert step.stage("loops").count("transpose p") == 3
 
 
+def test_windows_of_few_images_are_pooled_by_channels() -> None:
+    """Neighbours in the result fill the lanes, not the few taps of a window."""
+    x = sg.input("x", (2, 3, 20, 20))
+    maps = sg.nn.max_pool2d(sg.nn.relu(sg.nn.Conv2d(3, 32, 3, name="c")(x)), 3, 2)
+    loss = sg.mean(sg.square(sg.nn.Conv2d(32, 16, 3, name="d")(maps)))
+    step = sg.train_step(loss, sg.optim.SGD(0.1), target="avx512")
+    assert "lanes l < 3" not in step.stage("loops")
+
+
 # -- networks --------------------------------------------------------------------------------------
 
 

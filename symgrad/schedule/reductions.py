@@ -39,8 +39,8 @@ Keep = Callable[[Writer, Expr, At, Value], None]  # what becomes of an element o
 def write_reduce(nest: Nest, group: Group) -> list[Writer]:
     """The kernels of a group."""
     first = group.nodes[0]
-    order = loop_order(first, nest.fusion.layouts[ordering_operand(first)].order)
-    w, gone, lane = Writer(nest.memory), list(reduced_axes(first)), _lane_axis(nest, first, order)
+    w, gone = Writer(nest.memory), list(reduced_axes(first))
+    order, lane = _order(nest, first)
     w.independent = True
     apart = _apart(group, order, lane)
     if apart is None:
@@ -181,8 +181,26 @@ def _kept_axes(n: Expr) -> list[int]:
     return [i for i in range(len(space_of(n))) if i not in gone]
 
 
-def _lane_axis(nest: Nest, n: Expr, order: Sequence[int]) -> int | None:
-    """The axis of the space that runs in lanes: the rows, else the contiguous axis."""
+def _order(nest: Nest, n: Expr) -> tuple[list[int], int | None]:
+    """The axes of the space in the order of memory, and the one that runs in lanes."""
+    order = loop_order(n, nest.fusion.layouts[ordering_operand(n)].order)
+    lane = _lane_axis(nest, n)
+    if lane is not None or not order:
+        return order, lane
+    # No operand is in memory, as where windows are reduced: the few taps of a window would leave
+    # most lanes idle where the neighbours in the result are more.
+    gone, space = reduced_axes(n), space_of(n)
+    out = n.out if isinstance(n, Contract) else _kept_axes(n)
+    if out and n in nest.stored and nest.stored[n][1].lane is None:
+        written = [out[i] for i in nest.stored[n][1].order]
+        if order[-1] in gone and maximum(space[written[-1]]) > maximum(space[order[-1]]):
+            return [*written, *(i for i in order if i in gone)], written[-1]
+    return order, order[-1]
+
+
+def _lane_axis(nest: Nest, n: Expr) -> int | None:
+    """The axis of the space that runs in lanes: the rows, else what is contiguous in an operand;
+    None where no operand is in memory."""
     for i, a in enumerate(n.args):
         labels = n.ins[i] if isinstance(n, Contract) else tuple(range(a.ndim))
         axis = nest.lane_axes[a]
@@ -194,4 +212,4 @@ def _lane_axis(nest: Nest, n: Expr, order: Sequence[int]) -> int | None:
         if home is not None and labels:
             layout = home[1]
             return labels[layout.lane if layout.lane is not None else layout.order[-1]]
-    return order[-1] if order else None
+    return None
