@@ -12,6 +12,7 @@ array([[0, 0],
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from data.find import find
@@ -112,10 +113,12 @@ def passages(
 
 
 # -- new text -----------------------------------------------------------------------------------
-def drawn(scores: sg.Expr) -> sg.Expr:
-    """A letter for each row of scores, with the probabilities of their softmax.
+def noise(shape: tuple[Any, ...]) -> sg.Expr:
+    """Gumbel's, -log(-log u): the largest of scores plus noise has the probabilities of their
+    softmax (Gumbel 1954)."""
+    return -sg.log(-sg.log(sg.random.uniform(shape)))
 
-    The largest of scores plus Gumbel's noise -log(-log u) has them (Gumbel 1954).
-    """
-    u = sg.random.uniform(scores.shape)
-    return sg.argmax(scores - sg.log(-sg.log(u)), axis=-1).astype("int32")
+
+def drawn(scores: sg.Expr) -> sg.Expr:
+    """A letter for each row of scores, with the probabilities of their softmax."""
+    return sg.argmax(scores + noise(scores.shape), axis=-1).astype("int32")
