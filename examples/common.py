@@ -138,6 +138,17 @@ def mlp(*widths: int, activation: Any = sg.nn.relu, **settings: Any) -> sg.nn.Se
 
 
 # -- what is shown -----------------------------------------------------------------------------
+def show(name: str, e: sg.Expr, known: set[str] | None = None) -> None:
+    """Print `name = e`, and below what its parts stand for unless that was printed before."""
+    *parts, last = str(sg.simplify(e)).splitlines()
+    print(f"  {name} = {last}")
+    known = set() if known is None else known
+    for part in parts:
+        if part not in known:
+            print(f"    with {part}")
+            known.add(part)
+
+
 @contextmanager
 def picture(path: Path | None, columns: int = 1, rows: int = 1) -> Iterator[Any]:
     """Axes to draw on as pyplot.subplots gives them, saved at the end; None without a path."""

@@ -22,38 +22,36 @@ w = sg.parameter("w", (64, 10), dtype="float64")
 f = sg.losses.cross_entropy(x @ w, y)
 
 
-def projected(steps: int):
+def projection(steps: int):
     ball = sg.constraints.max_norm(BOUND, axis=None)
     step = sg.train_step(f, sg.optim.SGD(0.5, constraints={w: ball}))
     for _ in range(steps):
         step(part["x"], part["y"])
-    return step
+    return step.state
 
 
 def saddle_point(steps: int):
     lam = sg.parameter("lambda", (), dtype="float64")
     lagrangian = f + lam * (sg.regularizers.l2(w) - BOUND**2)
-    descent = sg.optim.SGD(0.5, name="descent")
-    ascent = sg.optim.SGD(
-        0.1, maximize=True, constraints=sg.constraints.non_negative(), name="ascent"
-    )
-    gw, gl = sg.grad(lagrangian, [w, lam])
-    updates = {**descent.updates([w], [gw]), **ascent.updates([lam], [gl])}
-    step = sg.function([x, y], f, updates=updates)
+    positive = sg.constraints.non_negative()
+    optimizers = {
+        "descent": (sg.optim.SGD(0.5), w),
+        "ascent": (sg.optim.SGD(0.1, maximize=True, constraints=positive), lam),
+    }
+    step = sg.train_step(lagrangian, optimizers)
     for _ in range(steps):
         step(part["x"], part["y"])
-    return step
+    return step.state
 
 
 def main() -> None:
     steps = 1000 if options(__doc__).quick else 10000
-    ways = {"projection": projected(steps), "Lagrangian": saddle_point(steps)}
-    for name, step in ways.items():
-        norm = np.linalg.norm(step.state["w"])
-        value = sg.function([x, y], f, state=step.state)(part["x"], part["y"])
-        print(f"{name}: loss {value:.6f}, |w| = {norm:.6f}")
-    print(f"multiplier lambda = {ways['Lagrangian'].state['lambda']:.6f}")
-    apart = np.abs(ways["projection"].state["w"] - ways["Lagrangian"].state["w"]).max()
+    states = {"projection": projection(steps), "Lagrangian": saddle_point(steps)}
+    for name, state in states.items():
+        loss = sg.function([x, y], f, state=state)(part["x"], part["y"])
+        print(f"{name}: loss {loss:.6f}, |w| = {np.linalg.norm(state['w']):.6f}")
+    print(f"multiplier lambda = {states['Lagrangian']['lambda']:.6f}")
+    apart = np.abs(states["projection"]["w"] - states["Lagrangian"]["w"]).max()
     print(f"largest difference of the weights {apart:.1e}")
     assert apart < 1e-3
 

@@ -8,7 +8,7 @@ vectorised and fused like a built-in one.
 
 import numpy as np
 import sympy as sp
-from common import options
+from common import options, show
 
 import symgrad as sg
 
@@ -20,8 +20,8 @@ def gradient_error(points: int) -> float:
     x = sg.input("x", (points,), dtype="float64")
     value = sg.sum(serf(x))
     slope = sg.grad(value, x)
-    print("serf(x) summed:", value)
-    print("its gradient:  ", sg.simplify(slope))
+    show("f", value)
+    show("f'", slope)
     f = sg.function([x], {"value": serf(x), "slope": slope})
     at, h = np.linspace(-6, 6, points), 1e-6
     numeric = (f(at + h)["value"] - f(at - h)["value"]) / (2 * h)

@@ -11,7 +11,7 @@ exact Hessians and Hessian-vector products (row A11).
 """
 
 import numpy as np
-from common import mlp, options
+from common import mlp, options, show
 
 import symgrad as sg
 
@@ -26,7 +26,7 @@ def chain_rule() -> None:
     print("z = sin(x) exp(x^2), by two paths from x:")
     print("  dz/dy1 =", dz_dy1, "   dy1/dx =", dy1_dx)
     print("  dz/dy2 =", dz_dy2, "   dy2/dx =", dy2_dx)
-    print("  dz/dx  =", sg.simplify(sg.grad(z, x)))
+    show("dz/dx ", sg.grad(z, x))
     assert sg.equivalent(sg.grad(z, x), dz_dy1 * dy1_dx + dz_dy2 * dy2_dx)
 
 
@@ -36,8 +36,8 @@ def jacobian_products() -> None:
     x, v, u = (sg.input(k, (s,), dtype="float64") for k, s in (("x", 4), ("v", 4), ("u", 3)))
     y = sg.tanh(W @ x)
     print("y = tanh(W x):")
-    print("  J v   =", sg.simplify(sg.jvp(y, x, v)))
-    print("  J^T u =", sg.simplify(sg.vjp(y, x, u)))
+    show("J v  ", sg.jvp(y, x, v))
+    show("J^T u", sg.vjp(y, x, u))
     J = sg.jacobian(y, x)
     assert sg.equivalent(sg.jvp(y, x, v), J @ v) and sg.equivalent(sg.vjp(y, x, u), u @ J)
 
@@ -50,8 +50,8 @@ def weight_decay() -> None:
     W = model.parameters()[0]
     data_loss = sg.losses.cross_entropy(model(x), y)
     total = sg.grad(data_loss + sg.regularizers.l2(model, lam), W)
-    print("a network with weight decay: its gradient by W is the data's + 2 lambda W:")
-    print("  ", str(sg.simplify(total)).replace("\n", "\n   "))
+    print("a network with weight decay: the gradient is the data's + 2 lambda W:")
+    show("dJ/dW", total)
     assert sg.equivalent(total, sg.grad(data_loss, W) + 2 * lam * W)
 
 
@@ -60,7 +60,8 @@ def softmax_hessian() -> None:
     z, y = sg.input("z", (4,), dtype="float64"), sg.input("y", (), dtype="int32")
     hessian = sg.hessian(sg.losses.cross_entropy(z, y), z)
     p = sg.nn.softmax(z)
-    print("Hessian of softmax cross-entropy:", sg.simplify(hessian))
+    print("softmax cross-entropy: its Hessian is diag(p) - p p^T:")
+    show("H", hessian)
     at = np.array([1.0, -1.0, 0.5, 0.0])
     print(np.round(sg.function([z], hessian)(at), 4))
     assert sg.equivalent(hessian, p[:, None] * np.eye(4) - sg.outer(p, p))

@@ -24,23 +24,16 @@ def network():
     return sg.losses.cross_entropy(logits, y), accuracy(logits, y)
 
 
-def plateau(lr: float, passes: int, factor: float = 0.5, patience: int = 3) -> tuple:
-    """Halve the rate when the validation loss has not improved for `patience` passes."""
+def plateau(lr: float, passes: int) -> tuple:
+    """Halve the rate when the validation loss has not improved for more than three passes."""
     loss, right = network()
     step = sg.train_step(loss, sg.optim.SGD(lr, momentum=0.9), seed=0)
-    validate = sg.function([x, y], loss, state=step.state)
-    best, waited, rates = np.inf, 0, []
-
-    def after(epoch: int, _: float) -> None:
-        nonlocal best, waited
-        rates.append(step.lr)
-        now = float(validate(**parts["validation"]))
-        waited = 0 if now < best else waited + 1
-        best = min(best, now)
-        if waited == patience:
-            step.lr, waited = step.lr * factor, 0
-
-    losses = step.run(parts["train"], batch_size=BATCH, epochs=passes, callback=after)
+    validate, rates = sg.function([x, y], loss, state=step.state), []
+    slower = sg.callbacks.ReduceOnPlateau(
+        step, lambda: validate(**parts["validation"]), factor=0.5, patience=3
+    )
+    watch = [lambda epoch, loss: rates.append(step.lr), slower]
+    losses = step.run(parts["train"], batch_size=BATCH, epochs=passes, callback=watch)
     return rates, losses, sg.function([x, y], right, state=step.state)
 
 

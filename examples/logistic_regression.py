@@ -14,7 +14,7 @@ Shows: logistic and softmax regression; a deep net with one layer equals the for
 """
 
 import numpy as np
-from common import accuracy, digits, options
+from common import accuracy, digits, options, show
 
 import symgrad as sg
 
@@ -35,16 +35,16 @@ def compare(
     """Gradients proved equal, then both trained from one start; the test accuracy."""
     net, formula = (sg.grad(loss, parameters) for loss in losses.values())
     proved = all(sg.equivalent(a, b) for a, b in zip(net, formula))
-    print(f"gradient by the weights: {sg.simplify(formula[0])}")
-    print(f"the network's gradients are equal to the formula's: {proved}")
+    show("gradient by the weights", formula[0])
+    print(f"  equal to the network's: {proved}")
     weights = []
     for loss in losses.values():
         step = sg.train_step(loss, sg.optim.SGD(0.1), seed=0)
         step.run(parts["train"], batch_size=32, epochs=passes)
         weights.append(step.state["layer.weight"])
-    print(f"largest difference of the weights: {np.abs(weights[0] - weights[1]).max():.1e}")
+    print(f"  largest difference of the weights: {np.abs(weights[0] - weights[1]).max():.1e}")
     score = sg.function([x, target], right, state=step.state)
-    print(f"test accuracy {score(**parts['test']):.4f}")
+    print(f"  test accuracy {score(**parts['test']):.4f}")
     assert proved and np.allclose(*weights, rtol=0, atol=1e-9)
 
 

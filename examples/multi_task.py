@@ -48,13 +48,6 @@ def tied(nets: list[sg.nn.Sequential]) -> sg.Expr:
     )
 
 
-def related(weights: list[sg.Expr], lam: float) -> sg.Expr:
-    """|abar|^2 + lam/T sum_t |a_t - abar|^2 with abar the mean of the tasks' weights."""
-    mean = sum(weights) / len(weights)
-    apart = sum(sg.sum(sg.square(a - mean)) for a in weights)
-    return sg.sum(sg.square(mean)) + lam / len(weights) * apart
-
-
 def network(name: str, hidden: sg.nn.Linear) -> sg.nn.Sequential:
     return sg.nn.Sequential(hidden, sg.tanh, sg.nn.Linear(16, 1, name=f"{name}.out"))
 
@@ -67,8 +60,9 @@ def declare(way: str, xs: list[sg.Expr]) -> tuple[list[sg.Expr], sg.Expr]:
         lines = [sg.nn.Linear(features, 1, name=name) for name in names]
         weights = [line.weight for line in lines]
         alone = sum(sg.regularizers.l2(line) for line in lines)
-        lam = {"linear, common mean": 20.0, "linear, one for all": 300.0}.get(way)
-        penalty = alone if lam is None else len(xs) * related(weights, lam)
+        spread = {"linear, common mean": 20.0, "linear, one for all": 300.0}.get(way)
+        related = sg.regularizers.task_relationship
+        penalty = alone if spread is None else related(weights, len(xs), spread)
         return [line(x) for line, x in zip(lines, xs)], 0.1 * penalty
     if way == "hard sharing":
         shared = sg.nn.Linear(features, 16, name="shared")

@@ -1,7 +1,7 @@
 """Noise as a regulariser: on inputs, on weights, on labels; the same numbers in every run.
 
-Random numbers are expressions: `sg.random.normal(shape)` is new at each step, made natively where
-it is used, and a function of the seed. Label smoothing replaces the one-hot target by
+Random numbers are expressions, `sg.random.normal(shape)` say: new at each step, made natively where
+they are used, a function of the seed. Label smoothing replaces the one-hot target by
 (1 - s) one-hot + s/10. A tenth of the training labels is wrong here, few digits are left to learn
 from: what keeps the network from trusting single digits helps.
 
@@ -27,19 +27,10 @@ class Network(sg.nn.Module):
         self.fc1, self.fc2 = sg.nn.Linear(64, 128), sg.nn.Linear(128, 10)
 
     def __call__(self, x: sg.Expr, training: bool = False) -> sg.Expr:
-        if training and self.inputs:
-            x = x + self.inputs * sg.random.normal(x.shape)
-        w1, w2 = self.fc1.weight, self.fc2.weight
-        if training and self.weights:
-            w1 = w1 + self.weights * sg.random.normal(w1.shape)
-            w2 = w2 + self.weights * sg.random.normal(w2.shape)
+        x = sg.nn.gaussian_noise(x, self.inputs, training)
+        w1 = sg.nn.gaussian_noise(self.fc1.weight, self.weights, training)
+        w2 = sg.nn.gaussian_noise(self.fc2.weight, self.weights, training)
         return sg.nn.relu(x @ w1 + self.fc1.bias) @ w2 + self.fc2.bias
-
-
-def flipped(labels: sg.Expr, share: float) -> sg.Expr:
-    """A share of the labels replaced by random ones, others at every step."""
-    other = sg.floor(sg.random.uniform(labels.shape, 0, 10)).astype("int32")
-    return sg.where(sg.random.bernoulli(share, labels.shape), other, labels)
 
 
 def train(noise: str, part: dict, passes: int, seed: int):
@@ -47,7 +38,7 @@ def train(noise: str, part: dict, passes: int, seed: int):
     model = Network(
         inputs=0.5 if noise == "inputs" else 0.0, weights=0.1 if noise == "weights" else 0.0
     )
-    labels = flipped(y, 0.1) if noise == "labels" else y
+    labels = sg.nn.label_noise(y, 10, 0.1) if noise == "labels" else y
     smoothing = 0.2 if noise == "label smoothing" else 0.0
     loss = sg.losses.cross_entropy(model(x, training=True), labels, label_smoothing=smoothing)
     step = sg.train_step(loss, sg.optim.Adam(1e-3), seed=seed)

@@ -8,7 +8,7 @@ Shows: momentum and Nesterov (row E2); AdaGrad, RMSProp, Adam, AdamW (row E3).
     python examples/optimizers.py --plot losses.png     # --quick: fewer passes
 """
 
-from common import accuracy, digits, mlp, options, picture
+from common import accuracy, digits, mlp, options, picture, show
 
 import symgrad as sg
 
@@ -34,15 +34,15 @@ def main() -> None:
     first = {}
     with picture(given.plot) as axes:
         for name, make in OPTIMIZERS.items():
-            print(f"{name}: w becomes")
-            print("   ", str(make().updates([w], [g])[w]).replace("\n", "\n    "))
+            print(name)
+            show("new w", make().updates([w], [g])[w])
             logits = mlp(64, 64, 32, 10)(x)
             step = sg.train_step(sg.losses.cross_entropy(logits, y), make(), seed=0)
             losses = step.run(parts["train"], batch_size=32, epochs=passes)
             test = sg.function([x, y], accuracy(logits, y), state=step.state)(**parts["test"])
             first[name] = losses[0]
             print(
-                f"    loss of the first pass {losses[0]:.3f}, of the fifth {losses[4]:.4f}, of the "
+                f"  loss of the first pass {losses[0]:.3f}, of the fifth {losses[4]:.4f}, of the "
                 f"last {losses[-1]:.5f}; test accuracy {test:.4f}"
             )
             if axes is not None:

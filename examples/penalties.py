@@ -11,7 +11,7 @@ Shows: weight decay and its factored update (row F1), L1 (row F2), biases exclud
 """
 
 import numpy as np
-from common import accuracy, digits, options
+from common import accuracy, digits, options, show
 
 import symgrad as sg
 
@@ -52,7 +52,8 @@ def formulas() -> None:
     assert sg.equivalent(update, (1 - eps * alpha) * w - eps * g)
     decayed = sg.grad(loss + l2, w)
     assert sg.equivalent(w - eps * decayed, (1 - eps * alpha) * w - eps * sg.grad(loss, w))
-    print("the update with weight decay 0.2:", sg.simplify(update))
+    print("the update with weight decay 0.2:")
+    show("new w", update)
 
 
 def main() -> None:

@@ -20,18 +20,6 @@ import symgrad as sg
 n = sg.dim("batch", max=4000)
 
 
-class Standardise(sg.nn.Module):
-    """(x - mean) / std with the statistics of given data."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        std = data.std(axis=0)
-        self.mean = sg.state("inputs.mean", data.shape[1:], init=data.mean(axis=0))
-        self.std = sg.state("inputs.std", data.shape[1:], init=np.where(std > 0, std, 1))
-
-    def __call__(self, x: sg.Expr) -> sg.Expr:
-        return (x - self.mean) / self.std
-
-
 def data() -> Parts:
     """Wines, red or white, by chemical analysis; or moons whose axes have different units."""
     wines = [uci(f"winequality-{kind}") for kind in ("red", "white")]
@@ -43,11 +31,10 @@ def data() -> Parts:
     return split(x, y)
 
 
-def network(features: int, train: np.ndarray | None):
-    """Inputs, and the logits; scaled by the statistics of `train` where it is given."""
+def network(features: int, scaling: sg.nn.Module | None):
+    """Inputs, labels, and the logits of a network with or without scaling."""
     x, y = sg.input("x", (n, features)), sg.input("y", (n,), dtype="int32")
-    scaled = x if train is None else Standardise(train)(x)
-    return x, y, mlp(features, 32, 2)(scaled)
+    return x, y, mlp(features, 32, 2)(x if scaling is None else scaling(x))
 
 
 def main() -> None:
@@ -55,9 +42,10 @@ def main() -> None:
     parts = data()
     train, test = parts["train"], parts["test"]
     features = train["x"].shape[1]
+    own = sg.nn.Standardize(train["x"], name="inputs")
     with tempfile.TemporaryDirectory() as folder:
-        for name, statistics in (("raw", None), ("standardised", train["x"])):
-            x, y, logits = network(features, statistics)
+        for name, scaling in (("raw", None), ("standardised", own)):
+            x, y, logits = network(features, scaling)
             step = sg.train_step(sg.losses.cross_entropy(logits, y), sg.optim.SGD(0.01), seed=0)
             losses = step.run(train, batch_size=32, epochs=passes)
             score = sg.function([x, y], accuracy(logits, y), state=step.state)
@@ -67,7 +55,7 @@ def main() -> None:
         sg.save(path, step.state)
 
         # Elsewhere: a network whose statistics are unknown until the file is read.
-        x, y, logits = network(features, np.zeros((1, features)))
+        x, y, logits = network(features, sg.nn.Standardize(features, name="inputs"))
         loaded = sg.function([x, y], accuracy(logits, y))
         sg.load(path, loaded.state)
     kept = loaded.state["inputs.mean"]
