@@ -109,19 +109,22 @@ class State(Parameter):
 
 class Slot(_Named):
     """In the body of a loop, the slice of a sequence or a carry: `symgrad.loop.Scan` gives it its
-    value at each step. `position` counts the slots of a loop, `depth` the loops around it.
+    value at each step. `position` tells the slots of a loop apart, `depth` is the number of loops
+    around it. `derived` are the slots of the loops that are its loop's derivatives, so that a
+    derivative taken twice is one.
     """
 
-    __slots__ = ()
+    __slots__ = ("derived",)
     kind = "slot"
+    derived: dict[Any, tuple[Slot, Any]]
 
     def __new__(
-        cls, name: str, shape: Any, dtype: str = "float32", position: int = 0, depth: int = 0
+        cls, name: str, shape: Any, dtype: str = "float32", position: Any = 0, depth: int = 0
     ) -> Slot:
         # position and depth are there for the digest: operands are sorted by it
         node: Slot = make(cls, (), (name, position, depth), shape, dtype)
         node._name, node.order = name, next(_serial)
-        node.free = frozenset((node,))
+        node.free, node.derived = frozenset((node,)), {}
         return node
 
     @property

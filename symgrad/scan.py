@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from symgrad import source
+from symgrad import dtypes, source
 from symgrad.errors import DTypeError, InputError, ShapeError
 from symgrad.loop import Loop, Scan
 from symgrad.node import Expr, Slot
@@ -56,17 +56,13 @@ def scan(
     steps = _length(cut, length)
     given = leaves(carry)
     first = [core.as_expr("scan: the carry", e) for e in given]
-    slots = _slots(sequences, cut, carry, first)
-    news, outputs = _build(body, slots, carry, sequences, first)
-    # a plain number takes the dtype that the body gives it
-    wider = [
-        core.cast(g, n.dtype) if _plain(g) and n.dtype != f.dtype else f
-        for g, f, n in zip(given, first, news)
-    ]
-    if any(a is not b for a, b in zip(wider, first)):
-        first = wider
+    for _ in range(len(first) + 1):  # one dtype may follow from the other
         slots = _slots(sequences, cut, carry, first)
         news, outputs = _build(body, slots, carry, sequences, first)
+        wider = [_widened(g, f, n) for g, f, n in zip(given, first, news)]
+        if all(a is b for a, b in zip(wider, first)):
+            break
+        first = wider
     _check(slots[len(cut) :], news)
     loop = Loop(slots, cut, first, news, steps, bool(reverse))
     finals = [Scan.final(loop, k) for k in range(len(first))]
@@ -140,8 +136,12 @@ def _names(form: Form, name: str) -> list[str]:
     return [n for key, part in pairs for n in _names(part, key)]
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not hasattr(value, "dtype")
+def _widened(given: Any, first: Expr, new: Expr) -> Expr:
+    """The first value of a carry: a plain number takes the dtype that the body gives it."""
+    plain = isinstance(given, (int, float)) and not hasattr(given, "dtype")
+    if not plain or dtypes.promote([first.dtype, new.dtype]) == first.dtype:
+        return first
+    return core.cast(given, new.dtype)
 
 
 # -- building --------------------------------------------------------------------------------------

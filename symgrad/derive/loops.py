@@ -20,6 +20,7 @@ from symgrad.derive.residuals import residuals
 from symgrad.loop import Loop, around, body, captured
 from symgrad.node import Contract, Expr, Scan, ScatterAdd, SizeOf, Slot
 from symgrad.rewrite.engine import substitute
+from symgrad.sizes import Shape
 
 if TYPE_CHECKING:
     from symgrad.derive.reverse import Active
@@ -98,11 +99,11 @@ def pull(way: Flow, cotangents: Mapping[int, Expr], sweep: Sweep) -> Iterator[tu
     for k in carries:
         slot = loop.carries[k]
         start = last.get(k)
-        carry = back.carry(slot.name, zeros(slot.shape, slot.dtype) if start is None else start)
+        carry = back.carry("d", slot, zeros(slot.shape, slot.dtype) if start is None else start)
         pending.setdefault(id(loop.news[k]), []).append(carry)
     for n in way.results:
         if n.output is not None and id(n) in cotangents:
-            slice_ = back.sequence(n.output.name, cotangents[id(n)])
+            slice_ = back.sequence("stack", n.output, cotangents[id(n)])
             pending.setdefault(id(n.output), []).append(slice_)
     found = sweep(way.order, way.active, pending, {id(s) for s in way.slots})
 
@@ -112,8 +113,8 @@ def pull(way: Flow, cotangents: Mapping[int, Expr], sweep: Sweep) -> Iterator[tu
     for slot in (loop.carries[k] for k in carries):
         new = found.get(id(slot))
         back.news.append(zeros(slot.shape, slot.dtype) if new is None else new)
-    for e, term in sums:
-        total = back.carry(e.name, zeros(e.shape, term.dtype))
+    for i, (e, term) in enumerate(sums):
+        total = back.carry(f"sum {i}", e, zeros(e.shape, term.dtype))
         back.news.append(add(total, term))
     operands = {id(a): a for _, part in wholes for a in part.args if not back.constant(a)}
     make = back.finish([*stacks.values(), *operands.values()])
@@ -147,18 +148,27 @@ class _Back:
         self.initials: list[Expr] = []
         self.news: list[Expr] = []
 
-    def _slot(self, name: str, like: Expr, drop: int) -> Slot:
-        position = len(self.slices) + len(self.carries)
-        return Slot(name, like.shape[drop:], like.dtype, position, self.depth)
+    def _slot(self, name: str, role: str, of: Expr, shape: Shape) -> Slot:
+        """The placeholder that stands for a role of a node of the first loop: the same one for
+        every derivative of the loop, so that equal derivatives are equal nodes."""
+        if not self.loop.slots:
+            return Slot(name, shape, of.dtype, role, self.depth)
+        known = self.loop.slots[0].derived
+        key = (role, id(of), shape)
+        if key not in known:
+            position = f"{role} {of.digest.hex()}"
+            known[key] = Slot(name, shape, of.dtype, position, self.depth), of
+        return known[key][0]
 
-    def carry(self, name: str, initial: Expr) -> Slot:
-        slot = self._slot(f"d{name}", initial, 0)
+    def carry(self, role: str, of: Expr, initial: Expr) -> Slot:
+        slot = self._slot(f"d{of.name}", role, of, initial.shape)
         self.carries.append(slot)
         self.initials.append(initial)
         return slot
 
-    def sequence(self, name: str, sequence: Expr, prefix: str = "d") -> Slot:
-        slot = self._slot(f"{prefix}{name}", sequence, 1)
+    def sequence(self, role: str, of: Expr, sequence: Expr) -> Slot:
+        name = of.name if role == "kept" else f"d{of.name}"
+        slot = self._slot(name, role, of, sequence.shape[1:])
         self.slices.append(slot)
         self.sequences.append(sequence)
         return slot
@@ -183,7 +193,7 @@ class _Back:
         mine = [e for e in stacks if not self.own(e) and not self.constant(e)]
         roots = [*self.news, *mine]
         kept = residuals(roots, self.results)
-        slots = {e: self.sequence(e.name, self.first(e), "") for e in kept}
+        slots = {e: self.sequence("kept", e, self.first(e)) for e in kept}
         new = substitute(roots, slots)
         loop = Loop(
             (*self.slices, *self.carries),
@@ -279,13 +289,13 @@ def push_loop(
         for slot, sequence in zip(loop.slices, loop.sequences):
             t = tangents.get(id(sequence))
             if t is not None:
-                local[id(slot)] = ahead.sequence(slot.name, _time_first(t, lead))
+                local[id(slot)] = ahead.sequence("tangent", slot, _time_first(t, lead))
         for k in sorted(moving):
             slot, initial = loop.carries[k], loop.initials[k]
             t = tangents.get(id(initial))
             shape = [t.shape[:lead] for t in tangents.values() if t is not None][0]
             start = zeros((*shape, *slot.shape), slot.dtype) if t is None else t
-            local[id(slot)] = ahead.carry(slot.name, start)
+            local[id(slot)] = ahead.carry("tangent", slot, start)
         sweep(way.order, local)
         more = {k for k, e in enumerate(loop.news) if local.get(id(e)) is not None} - moving
         if not more:

@@ -50,7 +50,7 @@ class _Choice:
         for e in sorted(kept.values(), key=lambda e: -e.height):
             if not isinstance(e, Slot):
                 del kept[id(e)]
-                if not self._available(e, kept):
+                if not self._available(e, kept, {}):
                     kept[id(e)] = e
         used = operands_first(read, lambda e: [] if id(e) in kept else self._changing(e))
         return [e for e in used if id(e) in kept or isinstance(e, Slot)]
@@ -73,13 +73,17 @@ class _Choice:
             return False
         return not (_is_cheap(e) and len(self._changing(e)) == 1)
 
-    def _available(self, e: Expr, kept: dict[int, Expr]) -> bool:
-        """Whether cheap operations give it from what is kept and from slices."""
+    def _available(self, e: Expr, kept: dict[int, Expr], known: dict[int, bool]) -> bool:
+        """Whether cheap operations give it from what is kept and from slices, or any elementwise
+        ones from slices alone."""
         if id(e) in kept or e in self.slices:
             return True
-        if not _is_cheap(e):
-            return False
-        return all(self._available(a, kept) for a in self._changing(e))
+        if id(e) not in known:
+            enough = _is_cheap(e) or (isinstance(e, Map) and e.free <= self.outer | self.slices)
+            known[id(e)] = enough and all(
+                self._available(a, kept, known) for a in self._changing(e)
+            )
+        return known[id(e)]
 
 
 def _is_cheap(e: Expr) -> bool:

@@ -266,7 +266,7 @@ class _Layers(_Recurrent):
 
     def __call__(
         self, x: Expr, state: Any = None, lengths: Any = None, training: bool = False
-    ) -> tuple[Expr, Any]:
+    ) -> Any:
         """Outputs of every step, and the last state of every layer.
 
         `state`, zeros unless it is given, and the last state have the shape (layers * directions,
