@@ -235,6 +235,28 @@ def test_decay_without_momentum_is_a_factor():
     assert update.op == "sub" and update.args[0].op == "mul" and W in update.args[0].args
 
 
+DECAYS = {
+    "an option": lambda fc: (sg.optim.SGD(0.1, weight_decay=0.5), 0.0),
+    "a penalty": lambda fc: (sg.optim.SGD(0.1), sg.regularizers.l2(fc, 0.25)),
+}
+
+
+@pytest.mark.parametrize("how", DECAYS)
+def test_the_compiled_update_shows_decay_as_a_factor(how):
+    """w <- (1 - eps alpha) w - eps grad, from weight_decay and from an L2 penalty (row F1)."""
+    x, t = sg.input("x", (6, 3)), sg.input("t", (6, 4))
+    fc = sg.nn.Linear(3, 4, bias=False, name="fc")
+    optimizer, penalty = DECAYS[how](fc)
+    loss = sg.losses.mse_loss(fc(x), t, reduction="sum") + penalty
+    step = sg.train_step(loss, optimizer)
+    (line,) = [s for s in step.stage("rewritten").splitlines() if s.startswith("fc.weight'")]
+    assert "fc.weight' = (1 - 0.5 sgd.lr) fc.weight - " in line, line
+    W, X, T = step.state["fc.weight"], np.ones((6, 3), "float32"), np.ones((6, 4), "float32")
+    step(X, T)
+    grad = 2 * X.T @ (X @ W - T)
+    np.testing.assert_allclose(step.state["fc.weight"], (1 - 0.1 * 0.5) * W - 0.1 * grad, rtol=1e-5)
+
+
 def test_constraints():
     problem = Problem()
     W, b = problem.params

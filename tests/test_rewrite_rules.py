@@ -30,6 +30,7 @@ from symgrad.node import (
     Input,
     Iota,
     Map,
+    Parameter,
     Reduce,
     Reindex,
     Reshape,
@@ -52,6 +53,7 @@ def leaf(name: str, *shape: Any, dtype: str = "float64") -> Input:
 
 
 X, Y = leaf("x", 3, 4), leaf("y", 3, 4)
+W = Parameter("w", (3, 4), dtype="float64")
 ROW, COLUMN = leaf("r", 3), leaf("k", 4)
 LABELS = leaf("labels", 3, dtype="int32")
 
@@ -160,6 +162,9 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
     "times sum of quotients": lambda: m("mul", soft(X), m("add", X, m("div", Y, soft(X)))),
     "times difference of quotients": lambda: m("mul", soft(X), m("sub", m("div", Y, soft(X)), X)),
     # finish
+    "weight decay": lambda: m("sub", W, m(
+        "mul", Contract.of([[]], [0, 1], leaf("lr"), sizes={0: 3, 1: 4}),
+        m("add", m("mul", 0.1, W), X))),
     "derivative taken": lambda: Custom.of(lambda cotangent, x: cotangent, m("exp", X), X),
     # factor
     "broadcast product": lambda: Contract.of([[0, 1, 2]], [0, 2], m(
@@ -267,7 +272,7 @@ def fire(rule: Rule) -> tuple[Expr, Expr]:
 
 # -- the checks -----------------------------------------------------------------------------------
 def values(e: list[Expr], draw: Callable[[tuple[int, ...]], Any], seed: int) -> list[Any]:
-    leaves = [n for n in toposort(e) if isinstance(n, Input)]
+    leaves = [n for n in toposort(e) if isinstance(n, (Input, Parameter))]
     rng = np.random.default_rng(seed)
     env: dict[Expr, Any] = {}
     for n in leaves:

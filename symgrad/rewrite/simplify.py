@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from symgrad.node import Constant, Custom, Expr, Map, SizeOf
+from symgrad.node import Constant, Custom, Expr, Map, Parameter, SizeOf
 from symgrad.rewrite.canonicalise import array
 from symgrad.rewrite.engine import Rule, Table
 from symgrad.rewrite.patterns import (
     absolute,
     apply,
+    const,
     exp,
     log1p,
     maximum,
@@ -38,7 +39,7 @@ from symgrad.rewrite.stabilise import classes_along, is_class_index, mean_factor
 from symgrad.rewrite.structure import aligned
 
 x, y, z, g, p, t = (var(name) for name in "xyzgpt")
-u = scalar("u")
+u, c = scalar("u"), const("c")
 
 
 # -- side conditions ----------------------------------------------------------------------------
@@ -127,6 +128,7 @@ TABLE = Table("simplify", [
 
 FINISH = Table("finish", [
     Rule("gradient taken", stop_gradient(x), x),  # stop_gradient(x) -> x
+    Rule("weight decay", p - spread(u) * (c * p + g), spread(1 - c * u) * p - spread(u) * g, lambda p: isinstance(p, Parameter)),  # W - r (c W + g) -> (1 - c r) W - r g
     Rule("derivative taken", node("n", "custom"), lambda n: n.args[0] if isinstance(n, Custom) else None),  # custom(v, ...) -> v
     Rule("relu", maximum(0, x), apply("relu", x)),  # max(0, x) -> relu(x)
     Rule("binary cross-entropy, accurate", softplus(x) - x * y,
