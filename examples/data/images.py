@@ -109,13 +109,14 @@ def read_idx(path: Path | None, rows: int | None = None) -> Array:
     if path is None:
         raise FileNotFoundError("no IDX file")
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        zero, kind, axes = np.frombuffer(file.read(4), dtype=">u2,u1,u1")[0]
-        if zero or kind not in KINDS:
+        head = file.read(4)
+        sizes = file.read(4 * head[3]) if len(head) == 4 else b""
+        if head[:2] != b"\0\0" or head[2] not in KINDS or len(sizes) != 4 * head[3]:
             raise ValueError(f"{path} is no IDX file")
-        shape = [int(s) for s in np.frombuffer(file.read(4 * int(axes)), ">i4")]
+        shape = [int(size) for size in np.frombuffer(sizes, ">i4")]
         if rows is not None:
             shape[0] = min(rows, shape[0])
-        dtype = np.dtype(KINDS[int(kind)])
+        dtype = np.dtype(KINDS[head[2]])
         raw = file.read(math.prod(shape) * dtype.itemsize)
         if len(raw) < math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{path} ends early: its header says {shape}")

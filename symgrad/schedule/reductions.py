@@ -189,7 +189,8 @@ def _order(nest: Nest, n: Expr) -> tuple[list[int], int | None]:
         return order, lane
     # No operand is in memory, as where windows are reduced: the few taps of a window would leave
     # most lanes idle where the neighbours in the result are more.
-    gone, space = reduced_axes(n), space_of(n)
+    gone = reduced_axes(n)
+    space: tuple[Size, ...] = space_of(n)  # type: ignore[assignment]
     out = n.out if isinstance(n, Contract) else _kept_axes(n)
     if out and n in nest.stored and nest.stored[n][1].lane is None:
         written = [out[i] for i in nest.stored[n][1].order]
