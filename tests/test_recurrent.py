@@ -11,7 +11,7 @@ import torch
 import symgrad as sg
 from symgrad import errors, nn
 
-TARGETS = ["interpret"]
+TARGETS = ["interpret", "native"]
 TOLERANCE = 1e-10
 TIME, BATCH, FEATURES, HIDDEN = 5, 3, 4, 6
 LAYERS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}

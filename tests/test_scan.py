@@ -16,7 +16,7 @@ from symgrad.loop import body, captured, results
 from symgrad.node import Contract, Expr, Scan, Slot, toposort
 from symgrad.verify import VerifyError, verify
 
-TARGETS = ["interpret"]
+TARGETS = ["interpret", "native"]
 pytestmark = pytest.mark.filterwarnings("ignore::symgrad.errors.DisconnectedWarning")
 
 
