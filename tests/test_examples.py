@@ -34,4 +34,4 @@ def test_the_digits_are_learned(tmp_path: Path) -> None:
     """The first thing a newcomer does, and what the README promises of it."""
     shown = run("-m", "symgrad.cli", "train", str(ROOT / "examples/digits_mlp.py"), cwd=tmp_path)
     (row,) = [line for line in shown.splitlines() if "test accuracy" in line]
-    assert float(row.split("│")[2]) >= 0.965
+    assert float(row.split("│")[2]) >= 0.975
