@@ -41,9 +41,9 @@ def momentum(rate: Any) -> sg.optim.SGD:
 
 RECIPES = {
     "alexnet": Recipe(models.alexnet_small, sg.optim.AdamW, 1e-3, 10),
-    "vgg": Recipe(lambda: models.vgg_small(channels=1, size=28), sg.optim.AdamW, 2e-3, 6),
-    "googlenet": Recipe(models.googlenet_small, sg.optim.AdamW, 2e-3, 4),
-    "resnet": Recipe(lambda: models.resnet_small(2, channels=1), momentum, 0.1, 8),
+    "vgg": Recipe(lambda: models.vgg_small(channels=1, size=28), sg.optim.AdamW, 2e-3, 4),
+    "googlenet": Recipe(models.googlenet_small, sg.optim.AdamW, 2e-3, 3),
+    "resnet": Recipe(lambda: models.resnet_small(2, channels=1), momentum, 0.1, 5),
 }
 
 
