@@ -39,6 +39,7 @@ _HOME = {
         "symgrad.grad",
     ),
     "simplify": "symgrad.rewrite",
+    "derivation": "symgrad.show.derivation",
     "equivalent": "symgrad.equivalent",
     "function": "symgrad.compile",
     "train_step": "symgrad.compile",

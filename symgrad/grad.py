@@ -95,11 +95,13 @@ def _float_expression(what: str, e: Any) -> Expr:
     return e
 
 
-def _targets(what: str, wrt: Form) -> list[Expr]:
+def target_leaves(what: str, wrt: Form) -> list[Expr]:
+    """The members of a form of what to differentiate by, checked."""
     return [_float_expression(f"{what}: what to differentiate by", e) for e in _leaves(wrt)]
 
 
-def _scalar_loss(what: str, loss: Any) -> Expr:
+def scalar_loss(what: str, loss: Any) -> Expr:
+    """A loss that has a gradient; GraphError where it is none."""
     loss = _float_expression(f"{what}: the loss", loss)
     if loss.shape != ():
         raise GraphError(
@@ -183,7 +185,7 @@ def _seeded(loss: Expr) -> tuple[Expr, Expr]:
 
 def grad(loss: Expr, wrt: Form) -> Form:
     """The gradient of a scalar by `wrt`: an expression, or a list or dict of them."""
-    loss, targets = _scalar_loss("grad", loss), _targets("grad", wrt)
+    loss, targets = scalar_loss("grad", loss), target_leaves("grad", wrt)
     return _like(wrt, _pull([_seeded(loss)], targets))
 
 
@@ -195,7 +197,7 @@ def value_and_grad(loss: Expr, wrt: Form) -> tuple[Expr, Form]:
 def vjp(y: Form, x: Form, cotangent: Form) -> Form:
     """The cotangent of `x` from that of `y`: `cotangent @ J`, in the form of `x`."""
     outputs = [_float_expression("vjp: what is differentiated", e) for e in _leaves(y)]
-    targets = _targets("vjp", x)
+    targets = target_leaves("vjp", x)
     given = _matched("vjp: the cotangent", y, cotangent)
     pairs = [(e, _vector("vjp: the cotangent", c, e)) for e, c in zip(outputs, given)]
     return _like(x, _pull(pairs, targets))
@@ -233,7 +235,7 @@ def _push(
 def jvp(y: Form, x: Form, tangent: Form) -> Form:
     """The tangent of `y` when `x` moves along `tangent`: `J @ tangent`, in the form of `y`."""
     outputs = [_float_expression("jvp: what is differentiated", e) for e in _leaves(y)]
-    targets = _targets("jvp", x)
+    targets = target_leaves("jvp", x)
     given = _matched("jvp: the tangent", x, tangent)
     seeds = [_vector("jvp: the tangent", v, e) for e, v in zip(targets, given)]
     return _like(y, _push(outputs, targets, seeds, 0))
@@ -241,7 +243,7 @@ def jvp(y: Form, x: Form, tangent: Form) -> Form:
 
 def hvp(loss: Expr, w: Form, v: Form) -> Form:
     """The Hessian of a scalar times a direction: the gradient, pushed forward along `v`."""
-    loss, targets = _scalar_loss("hvp", loss), _targets("hvp", w)
+    loss, targets = scalar_loss("hvp", loss), target_leaves("hvp", w)
     given = _matched("hvp: the direction", w, v)
     seeds = [_vector("hvp: the direction", d, e) for e, d in zip(targets, given)]
     gradients = _pull([_seeded(loss)], targets)
@@ -288,13 +290,13 @@ def _jacobian(y: Expr, x: Expr) -> Expr:
 def jacobian(y: Expr, x: Form) -> Form:
     """The Jacobian, of shape `y.shape + x.shape`; a list or dict `x` gives one for each."""
     y = _float_expression("jacobian: what is differentiated", y)
-    return _like(x, [_jacobian(y, target) for target in _targets("jacobian", x)])
+    return _like(x, [_jacobian(y, target) for target in target_leaves("jacobian", x)])
 
 
 def hessian(loss: Expr, w: Form) -> Form:
     """The second derivatives, of shape `w.shape + w.shape`; for a list or dict, one such form per
     member: `hessian(loss, [a, b])[0][1]` is the derivative by a and then by b."""
-    loss, targets = _scalar_loss("hessian", loss), _targets("hessian", w)
+    loss, targets = scalar_loss("hessian", loss), target_leaves("hessian", w)
     gradients = _pull([_seeded(loss)], targets)
     with warnings.catch_warnings():  # a mixed derivative that is zero is no surprise
         warnings.simplefilter("ignore", DisconnectedWarning)

@@ -73,7 +73,7 @@ def forget() -> None:
     from codegen import entry
     from codegen.vecmath import integer, trigonometric
 
-    for remembered in (rewrite._rules, integer._philox, entry.text, entry.module):
+    for remembered in (rewrite.rules, integer._philox, entry.text, entry.module):
         remembered.cache_clear()
     for value in vars(trigonometric).values():
         getattr(value, "cache_clear", lambda: None)()

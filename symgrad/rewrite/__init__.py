@@ -48,7 +48,7 @@ MAXIMA = stabilise.MAXIMA  # takes part in stabilise while derivatives are still
 
 
 @functools.cache
-def _rules(stages: tuple[str, ...]) -> RuleSet:
+def rules(stages: tuple[str, ...]) -> RuleSet:
     tables = [t for stage in stages for t in TABLES[stage]]
     if "stabilise" in stages and "finish" not in stages:
         tables.append(MAXIMA)
@@ -81,7 +81,7 @@ def run(
     result, log = list(outputs), []  # type: list[Expr], list[Rewrite]
     first = tuple(s for s in chosen if s != "factor")
     if first:
-        result, log = rewrite(result, _rules(first))
+        result, log = rewrite(result, rules(first))
     if "factor" in chosen:
         result, more = rewrite(result, _FACTOR_IN_FORM, _FACTOR)
         result, rows = rewrite(result, _ROWS_IN_FORM, _ROWS)
@@ -124,14 +124,14 @@ def stabilised(outputs: Sequence[Expr], keep: Sequence[Expr]) -> tuple[list[Expr
     """
     kept = {e for e in keep if e.args}
     if not kept:
-        return rewrite_where_needed(outputs, _rules(PREPARE))[0], list(keep)
+        return rewrite_where_needed(outputs, rules(PREPARE))[0], list(keep)
     order = sort(kept)
     holes: dict[Expr, Expr] = {e: Input(f"kept{i}", e.shape, e.dtype) for i, e in enumerate(order)}
     inner = []
     for e in order:
         others = {k: v for k, v in holes.items() if k is not e}
         inner += substitute([e], others)
-    new, _ = rewrite_where_needed([*substitute(outputs, holes), *inner], _rules(PREPARE))
+    new, _ = rewrite_where_needed([*substitute(outputs, holes), *inner], rules(PREPARE))
     count = len(outputs)
     back: dict[Expr, Expr] = {}
     for e, value in zip(order, new[count:]):  # operands first, so later ones find earlier ones

@@ -1,0 +1,419 @@
+"""The chain rule as a person writes it, read off the sweep that is compiled.
+
+In: a scalar loss and what to differentiate by. Out: a `Derivation`: the forward definitions, the
+paths from the loss, every cotangent with its name, shape and contributions, the rewrites, and the
+gradient in closed form. Nothing in it knows any network: the cotangents are those that the reverse
+sweep builds, recorded as it goes, and the rewrites are the log of the rewriter.
+
+>>> print(derivation(loss, W))
+∂L/∂W by the chain rule
+...
+Result
+  ∂L/∂W = xᵀ (p - onehot(y)) / n            (784, 10)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from symgrad.derive.algebra import constant, total
+from symgrad.derive.reverse import cotangents
+from symgrad.grad import scalar_loss, target_leaves
+from symgrad.node import Constant, Expr, Input, Leaf, Map, toposort
+from symgrad.rewrite import PREPARE, Rewrite, rules, stabilised
+from symgrad.rewrite.engine import rewrite_where_needed, substitute
+from symgrad.show import names as naming
+from symgrad.show.build import term
+from symgrad.show.forms import operands
+from symgrad.show.notation import Call, Name, Product, Spread, Term
+from symgrad.show.parts import Line, lines, visible
+from symgrad.show.products import transposed
+from symgrad.show.reading import Reader
+from symgrad.sizes import Shape
+from symgrad.source import Source
+
+CLOSED = 160  # a closed form longer than this is written in parts
+MOST_PATHS = 8
+
+
+@dataclass(frozen=True)
+class Through:
+    """What one reader of a value contributes to its cotangent."""
+
+    name: Name  # of the value whose cotangent is passed on
+    term: Term
+    local: Term | None  # the derivative of that value by this one, where it is a factor
+
+
+@dataclass(frozen=True)
+class Step:
+    """A cotangent: δ_z = ∂L/∂z, as swept and simplified."""
+
+    name: Name
+    of: Name
+    shape: Shape
+    where: Source
+    swept: Term
+    simplified: Term
+    through: tuple[Through, ...]
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A rewrite, with both sides as they are read."""
+
+    rule: str
+    stage: str
+    before: Term
+    after: Term
+    where: Source
+
+
+@dataclass(frozen=True)
+class Result:
+    """The gradient by one target."""
+
+    name: Name
+    shape: Shape
+    local: Step
+    closed: tuple[Line, ...]  # parts first, the gradient last
+    gradient: Expr  # what is compiled
+    read: Expr  # what is printed, the same function
+    paths: tuple[tuple[Name, ...], ...]
+    more_paths: int
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How a gradient comes about; print it, or ask for `text()`, `latex()` or `html()`."""
+
+    loss: Name
+    forward: tuple[Line, ...]
+    prepared: tuple[Applied, ...]
+    steps: tuple[Step, ...]
+    results: tuple[Result, ...]
+    rewrites: tuple[Applied, ...]
+
+    def text(self) -> str:
+        """Plain text."""
+        from symgrad.show.steps_text import text
+
+        return text(self)
+
+    def latex(self) -> str:
+        """LaTeX: an `aligned` block for each part."""
+        from symgrad.show.steps_latex import latex
+
+        return latex(self)
+
+    def html(self) -> str:
+        """A page of its own, in MathML; it needs no network."""
+        from symgrad.show.steps_html import page
+
+        return page(self)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        from symgrad.show.steps_html import fragment
+
+        return fragment(self)
+
+    def _repr_latex_(self) -> str:
+        return f"$$\n{self.latex()}\n$$"
+
+
+def derivation(loss: Expr, wrt: Any) -> Derivation:
+    """The derivation of the gradient of a scalar by `wrt`: one expression, a list or a dict.
+
+    The loss is called as the model's own line calls it, values likewise; values without a name get
+    the usual letters: z before an activation, h behind it, p for probabilities. δ_z is ∂L/∂z.
+    """
+    loss = scalar_loss("derivation", loss)
+    targets = target_leaves("derivation", wrt)
+    return _Work(loss, targets).result()
+
+
+class _Work:
+    def __init__(self, loss: Expr, targets: Sequence[Expr]) -> None:
+        self.loss, self.targets = loss, targets
+        self.names = _named(loss, targets)
+        self.reader = Reader()
+        self._prepare()
+        self._sweep()
+
+    # -- forward ------------------------------------------------------------------------------
+    def _prepare(self) -> None:
+        """The stable graph that is differentiated, and what became of the named values in it."""
+        self.values = [e for e in toposort([self.loss]) if id(e) in self.names]
+        (self.stable,), self.sources = stabilised([self.loss], self.targets)
+        self.log: list[Rewrite] = []
+        images = self.values
+        if not any(t.args for t in self.targets):
+            both, self.log = rewrite_where_needed([self.loss, *self.values], rules(PREPARE))
+            images = both[1:]
+        self.image = {id(e): new for e, new in zip(self.values, images)}
+        for target, source in zip(self.targets, self.sources):
+            self.image[id(target)] = source
+        self.name_of: dict[int, Name] = {}  # of values in the stable graph
+        for e in self.values:
+            new = self.image[id(e)]
+            if not isinstance(new, Leaf) and e is not self.loss:
+                self.name_of.setdefault(id(new), self.names[id(e)])
+
+    def forward(self) -> tuple[Line, ...]:
+        """Every named value by what it is computed from."""
+        found: list[Line] = []
+        for e in visible([self.loss]):
+            if id(e) in self.names and not isinstance(e, Leaf):
+                known = {k: n for k, n in self.names.items() if k != id(e)}
+                (*parts, line) = lines({self.names[id(e)].text: e}, known, width=CLOSED)
+                taken = {x.name for x in found}
+                found += [p for p in parts if p.name not in taken]
+                found.append(line)
+        return tuple(found)
+
+    # -- backward -----------------------------------------------------------------------------
+    def _sweep(self) -> None:
+        self.cotangent: dict[int, Expr] = {}
+        self.parts: dict[int, list[tuple[Expr, Expr]]] = {}
+        self.order: list[Expr] = []
+
+        def record(node: Expr, cotangent: Expr, given: Sequence[tuple[Expr, Expr]]) -> None:
+            self.cotangent[id(node)] = cotangent
+            self.order.append(node)
+            for value, part in given:
+                self.parts.setdefault(id(value), []).append((node, part))
+
+        seed = constant(1, self.loss.dtype)
+        self.gradients = cotangents([(self.stable, seed)], self.sources, record)
+        self.holes: dict[Expr, Expr] = {}  # cotangents of named values, as names
+        self.known = {id(e): name for e, name in self._read_values()}
+        for node in self.order:
+            name = self.name_of.get(id(node))
+            own = self.cotangent[id(node)]
+            if name is not None and own not in self.holes and _is_derivative(own):
+                hole = Input(_delta(name.text), own.shape, own.dtype)
+                self.holes[own] = hole
+                self.known[id(hole)] = Name(_delta(name.text), own.ndim, "cotangent")
+
+    def _read_values(self) -> list[tuple[Expr, Name]]:
+        """Named values as they stand in gradients once these are simplified."""
+        found = []
+        for e in self.values:
+            new = self.image[id(e)]
+            if id(new) in self.name_of:
+                final = self.reader.read(new)
+                found += [(x, self.name_of[id(new)]) for x in (new, final) if x.args]
+        return found
+
+    def _with_names(self, e: Expr, own: Expr | None = None) -> Expr:
+        """An expression with the cotangents above as names."""
+        holes = {c: h for c, h in self.holes.items() if c is not own}
+        return substitute([e], holes)[0]
+
+    def _step(self, node: Expr, name: Name, of: Name) -> Step:
+        own = self.cotangent[id(node)] if id(node) in self.cotangent else self.gradients[id(node)]
+        pairs = self.parts.get(id(node), [])
+        hole = self.holes.get(own)
+        mine = own if hole is not None and hole.name == name.text else None
+        groups: dict[str, tuple[Name, list[Expr]]] = {}
+        for reader, part in pairs:
+            via = self._owner(reader)
+            groups.setdefault(via.text, (via, []))[1].append(self._with_names(part, mine))
+        start = len(self.reader.log)
+        through = []
+        for via, found in groups.values():
+            shown = self._shown(self.reader.read(total(found)))
+            through.append(Through(via, shown, _local(shown, _delta(via.text))))
+        named = [self._with_names(part, mine) for _, part in pairs]
+        raw = total(named) if named else self._with_names(own, mine)
+        simple = self.reader.read(raw)
+        swept, simplified = self._shown(raw), self._shown(simple)
+        rules = dict.fromkeys(
+            r.rule for r in self.reader.log[start:] if r.stage not in ("canonicalise",)
+        )
+        return Step(
+            name, of, node.shape, node.where, swept, simplified, tuple(through), tuple(rules)
+        )
+
+    def _shown(self, e: Expr) -> Term:
+        """An expression on one line."""
+        return inline(e, self.known)
+
+    def _owner(self, reader: Expr) -> Name:
+        """The named value whose definition a node belongs to."""
+        return self._above(reader)[0][1]
+
+    def _above(self, node: Expr) -> list[tuple[Expr, Name]]:
+        """The named values nearest to a node on its ways to the loss, itself included."""
+        found: dict[int, tuple[Expr, Name]] = {}
+        stack, seen = [node], {id(node)}
+        while stack:
+            n = stack.pop()
+            name = self.names[id(self.loss)] if n is self.stable else self.name_of.get(id(n))
+            if name is not None:
+                found.setdefault(id(n), (n, name))
+                continue
+            for reader, _ in self.parts.get(id(n), ()):
+                if id(reader) not in seen:
+                    seen.add(id(reader))
+                    stack.append(reader)
+        return list(found.values()) or [(self.stable, self.names[id(self.loss)])]
+
+    # -- results ------------------------------------------------------------------------------
+    def result(self) -> Derivation:
+        loss = self.names[id(self.loss)]
+        steps = []
+        for node in self.order:
+            of = self.name_of.get(id(node))
+            if of is not None and node is not self.stable and id(node) not in map(id, self.sources):
+                steps.append(self._step(node, Name(_delta(of.text), node.ndim, "cotangent"), of))
+        results = tuple(self._result(t, s, loss) for t, s in zip(self.targets, self.sources))
+        return Derivation(
+            loss,
+            self.forward(),
+            tuple(self._applied(self.log)),
+            tuple(steps),
+            results,
+            tuple(self._applied(self.reader.log)),
+        )
+
+    def _result(self, target: Expr, source: Expr, loss: Name) -> Result:
+        of = self.names.get(id(target)) or Name(target.name, target.ndim)
+        name = Name(f"∂{loss.text}/∂{of.text}", target.ndim, "cotangent")
+        gradient = self.gradients.get(id(source))
+        if gradient is None:
+            from symgrad.derive.algebra import zeros
+
+            gradient = zeros(target.shape, target.dtype)
+            self.gradients[id(source)] = gradient
+        step = self._step(source, name, of)
+        read = self.reader.read(gradient)
+        closed = tuple(lines({name.text: read}, self.known, width=CLOSED))
+        paths = self._paths(source, of)
+        return Result(
+            name, target.shape, step, closed, gradient, read, paths[:MOST_PATHS],
+            max(0, len(paths) - MOST_PATHS),
+        )  # fmt: skip
+
+    def _paths(self, source: Expr, of: Name) -> tuple[tuple[Name, ...], ...]:
+        """From the loss to the target, by named values."""
+        complete: list[tuple[Name, ...]] = []
+        partial: list[tuple[Expr, tuple[Name, ...]]] = [(source, (of,))]
+        while partial and len(complete) < 64:
+            node, path = partial.pop()
+            if node is self.stable:
+                complete.append(path)
+                continue
+            above: dict[int, tuple[Expr, Name]] = {}
+            for reader, _ in self.parts.get(id(node), ()):
+                above.update({id(n): (n, name) for n, name in self._above(reader)})
+            partial += [(n, (name, *path)) for n, name in above.values()]
+        return tuple(reversed(complete))
+
+    def _applied(self, log: Sequence[Rewrite]) -> list[Applied]:
+        """Rewrites that a reader may care about: not the change of form, each once."""
+        found: dict[tuple[str, int], Applied] = {}
+        for r in log:
+            if r.stage == "canonicalise":
+                continue
+            before, after = inline(r.before, self.known), inline(r.after, self.known)
+            key = (r.rule, id(r.before))
+            found.setdefault(key, Applied(r.rule, r.stage, before, after, r.where))
+        return list(found.values())
+
+
+def inline(e: Expr, known: Mapping[int, Name], limit: int = 400) -> Term:
+    """One term without definitions; what would not fit on a page is cut off by dots."""
+    terms: dict[int, Term] = {}
+    for node in visible([e], known):
+        if id(node) in known:
+            terms[id(node)] = known[id(node)]
+            continue
+        shown = term(node, [terms[id(a)] for a in operands(node)])
+        terms[id(node)] = shown if shown.weight <= limit else Name("…", node.ndim)
+    return terms[id(e)]
+
+
+def _delta(name: str) -> str:
+    return f"δ_{name}"
+
+
+def _is_derivative(e: Expr) -> bool:
+    """Whether a cotangent is worth a name: no constant, and nothing of the forward graph."""
+    if isinstance(e, Leaf) or not e.where.derivative:
+        return False
+    return any(isinstance(n, Leaf) and not isinstance(n, Constant) for n in toposort([e]))
+
+
+def _local(shown: Term, delta: str) -> Term | None:
+    """The factor beside δ: the derivative of one value by the next."""
+    if not isinstance(shown, Product):
+        return None
+    at = [k for k, f in enumerate(shown.factors) if isinstance(f, Name) and f.text == delta]
+    if len(at) != 1 or any(_mentions(f, delta) for k, f in enumerate(shown.factors) if k not in at):
+        return None
+    rest = tuple(f for k, f in enumerate(shown.factors) if k not in at)
+    left = rest[0] if len(rest) == 1 else Product(rest, shown.rank, shown.hadamard)
+    if shown.hadamard:
+        inner = left.base if isinstance(left, Spread) else left
+        return Call("diag", (inner,), 2)
+    if any(f.rank > 2 for f in rest) or at[0] not in (0, len(shown.factors) - 1):
+        return None
+    return transposed(left) if left.rank else left
+
+
+def _mentions(term: Term, name: str) -> bool:
+    if isinstance(term, Name):
+        return term.text == name
+    return any(_mentions(part, name) for part in term.children())
+
+
+# -- names of values ----------------------------------------------------------------------------
+
+
+def _named(loss: Expr, targets: Sequence[Expr]) -> dict[int, Name]:
+    """The names of the loss, of what the model names, and letters for activations."""
+    order = visible([loss])
+    own = naming.from_model(order, [loss])
+    used = {e.name for e in order if isinstance(e, Leaf)} | set(own.values())
+    wanted: dict[int, str] = {}
+    readers: dict[int, list[Expr]] = {}
+    for node in order:
+        for a in operands(node):
+            readers.setdefault(id(a), []).append(node)
+    for node in order:
+        if id(node) in own or isinstance(node, Leaf) or node is loss or not node.ndim:
+            continue
+        letter = naming.letter(node)
+        if letter in ("h", "p") or letter == "z" and _before_activation(readers.get(id(node), [])):
+            wanted[id(node)] = letter
+    counts = {c: list(wanted.values()).count(c) for c in set(wanted.values())}
+    found = {k: Name(v, 0, "part") for k, v in own.items()}
+    for node in order:
+        letter = wanted.get(id(node), "")
+        if letter:
+            alone = counts[letter] == 1 and letter not in used
+            name = letter if alone else naming.fresh(letter, used)
+            used.add(name)
+            found[id(node)] = Name(name, node.ndim, "part")
+        elif id(node) in found:
+            found[id(node)] = Name(found[id(node)].text, node.ndim, "part")
+    if id(loss) not in found:
+        name = "L" if "L" not in used else naming.fresh("L", used)
+        found[id(loss)] = Name(name, 0, "part")
+    for target in targets:
+        found.setdefault(id(target), Name(target.name, target.ndim))
+    return found
+
+
+def _before_activation(readers: Sequence[Expr]) -> bool:
+    kinds = [naming.letter(r) for r in readers]
+    return any(k in ("h", "p") for k in kinds) or any(
+        isinstance(r, Map) and r.op in naming.ACTIVATIONS for r in readers
+    )

@@ -1,0 +1,111 @@
+"""A derivation as plain text: forward, then backward from the loss, then the result.
+
+In: a `Derivation`. Out: lines.
+
+>>> print(text(derivation(loss, W)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from symgrad.show.derivation import Applied, Derivation, Result, Step
+from symgrad.show.listing import text_line
+from symgrad.show.notation import Term
+from symgrad.show.text import text as in_text
+from symgrad.sizes import Shape, show
+
+COLUMN = 56  # where shapes stand
+
+
+def text(d: Derivation) -> str:
+    """All of it; equal inputs give equal text."""
+    named = ", ".join(r.name.text for r in d.results)
+    blocks = [[f"{named} by the chain rule"]]
+    forward = []
+    for line in d.forward:
+        forward += _entry(text_line(line), line.node.shape, str(line.node.where))
+    blocks.append(["Forward", *forward])
+    if d.prepared:
+        blocks.append(["Rewritten before differentiation", *_rewrites(d.prepared)])
+    blocks.append(["Paths", *(row for r in d.results for row in _paths(r))])
+    if d.steps:
+        blocks.append(["Backward", *(row for s in d.steps for row in _step(s))])
+    blocks.append(["Result", *(row for r in d.results for row in _result(r))])
+    if d.rewrites:
+        blocks.append(["Rewrites", *_rewrites(d.rewrites)])
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _entry(left: str, shape: Shape, behind: str = "") -> list[str]:
+    """A line with its shape and source; on a line of their own where there is no room."""
+    right = f"{show(shape)}  {behind}".rstrip()
+    if len(left) + 2 > COLUMN:
+        return [f"  {left}", " " * COLUMN + f"  {right}"]
+    return [f"  {left:<{COLUMN - 2}}  {right}"]
+
+
+def _paths(result: Result) -> list[str]:
+    rows = ["  " + " → ".join(n.text for n in path) for path in result.paths]
+    if result.more_paths:
+        rows.append(f"  and {result.more_paths} more to {result.paths[0][-1].text}")
+    return rows
+
+
+def equal_forms(forms: Sequence[Term]) -> list[str]:
+    """What stands behind the signs of equality, each once."""
+    return list(dict.fromkeys(in_text(t) for t in forms))
+
+
+def _step(step: Step) -> list[str]:
+    rows = _entry(f"{step.name.text} = {partial(step)}", step.shape, str(step.where))
+    if len(step.through) == 1:
+        rows += _local(step)
+    elif len(step.through) > 1:
+        for t in step.through:
+            rows.append(f"      through {t.name.text}: {in_text(t.term)}")
+    rows += [f"      = {shown}" for shown in equal_forms([step.swept, step.simplified])]
+    if step.rules:
+        rows.append(f"      by {', '.join(step.rules)}")
+    return rows
+
+
+def partial(step: Step) -> str:
+    """∂L/∂z."""
+    return f"∂L/∂{step.of.text}" if not step.name.text.startswith("∂") else step.name.text
+
+
+def _local(step: Step) -> list[str]:
+    (through,) = step.through
+    if through.local is None:
+        return []
+    return [f"      ∂{through.name.text}/∂{step.of.text} = {in_text(through.local)}"]
+
+
+def _result(result: Result) -> list[str]:
+    step = result.local
+    rows = _entry(result.name.text, result.shape)
+    rows += [
+        f"      through {t.name.text}: {in_text(t.term)}" for t in step.through if _several(step)
+    ]
+    forms = equal_forms([step.simplified])
+    *parts, last = result.closed
+    if not parts:
+        forms = list(dict.fromkeys([*forms, in_text(last.term)]))
+    rows += [f"      = {shown}" for shown in forms]
+    if parts:
+        rows.append("    in terms of forward values")
+        rows += [f"      {text_line(line)}" for line in result.closed]
+    return rows
+
+
+def _several(step: Step) -> bool:
+    return len(step.through) > 1
+
+
+def _rewrites(log: Sequence[Applied]) -> list[str]:
+    rows = []
+    for r in log:
+        rows.append(f"  {r.stage}: {r.rule}  ({r.where})")
+        rows.append(f"      {in_text(r.before)}  →  {in_text(r.after)}")
+    return rows
