@@ -680,9 +680,14 @@ class Odd(Wide):
 
 # The first seeds of the other generators.
 WIDE_FROM, LARGE_FROM, ODD_FROM, IMAGES_FROM = 10_000, 20_000, 30_000, 40_000
+SCANS_FROM = 50_000
 
 
 def case_of(seed: int) -> Case:
+    if seed >= SCANS_FROM:
+        from fuzz_scan import Scans
+
+        return Scans(seed).case()
     if seed >= IMAGES_FROM:
         from fuzz_images import Images  # which builds on this file
 

@@ -12,14 +12,15 @@ import traceback
 from collections.abc import Sequence
 
 import pytest
-from fuzz_graphs import IMAGES_FROM, LARGE_FROM, ODD_FROM, WIDE_FROM
+from fuzz_graphs import IMAGES_FROM, LARGE_FROM, ODD_FROM, SCANS_FROM, WIDE_FROM
 from fuzz_images import SMALL_EVERY
+from fuzz_scan import check_gradients
 from fuzzing import check, check_compiled
 from harness import targets
 
 COUNT = int(os.environ.get("SYMGRAD_FUZZ", "45"))
 CHUNK = 15
-FIRST = (0, WIDE_FROM, LARGE_FROM, ODD_FROM, IMAGES_FROM)
+FIRST = (0, WIDE_FROM, LARGE_FROM, ODD_FROM, IMAGES_FROM, SCANS_FROM)
 
 # Seeds that once showed a fault.
 DENSE = [1, 17, 19, 20, 33, 95, 146, 168, 284, 317, 348, 467, 768, 1514, 1742]
@@ -68,6 +69,16 @@ def test_what_is_rare(seeds: range) -> None:
 def test_networks_of_images(seeds: range) -> None:
     check_all([s for s in seeds if s % SMALL_EVERY == 0])
     check_all([s for s in seeds if s % SMALL_EVERY], loops=False)
+
+
+@pytest.mark.parametrize("seeds", chunks(SCANS_FROM, COUNT // 2), ids=name)
+def test_loops(seeds: range) -> None:
+    check_all(seeds, loops=False)
+
+
+@pytest.mark.parametrize("seed", range(SCANS_FROM, SCANS_FROM + COUNT))
+def test_gradients_through_loops(seed: int) -> None:
+    check_gradients(seed)
 
 
 @pytest.mark.parametrize("seeds", chunks(LARGE_FROM, COUNT // 3), ids=name)
