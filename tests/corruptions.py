@@ -20,6 +20,7 @@ import test_batches
 import test_cache
 import test_cache_start
 import test_compile
+import test_converts
 import test_convolution
 import test_counts
 import test_emit
@@ -375,6 +376,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("taps of the first sample alone", edit("symgrad.schedule.filters:_Tile._sum", "self.of._whole(stack, k) for k", "Poly() for k"), of(test_small_batches.check, "wide padding", "native")),
     ("rows however few", edit("symgrad.schedule.rows:row_size", "return None if sum", "return rows if sum"), of(test_small_batches.test_few_images_have_no_rows, 4)),
     ("neighbours around the end of a layout", edit("symgrad.schedule.converts:_innermost", "before == 0 or ", ""), of(test_small_batches.test_an_image_turns_by_tiles)),
+    ("copies in tiles of axes that lie apart", edit("symgrad.schedule.converts:_numbered", "for a in plain if a != first", "for a in sorted(plain, reverse=True) if a != first"), of(test_converts.test_stacks, (3, 6, 5))),
     # -- memory, counts, profiles
     ("copies that nobody reads", edit("symgrad.schedule.recompute:rewritten", "new[r] if r in late else r", "r"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("copies made early", edit("symgrad.schedule.sequence:put_off", "if is_late(g):", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
