@@ -5,8 +5,13 @@ much each is cut in two. A value read through a Reshape that joins axes (a pooli
 an image, its gradient) has an index `h // k` and `h % k`: with `h = k*q + r`, r in a loop of its
 own, both are plain again.
 
+A value read through a Reindex ends somewhere along an axis (the parts of a concatenation, each
+padded to the whole): a loop for each stretch between such ends needs to ask nothing.
+
 >>> cuts(gradient_of_pool, held)     # (n, c, h, w), windows of 2
 {2: 2, 3: 2}
+>>> ends(concatenation, held)        # of 128 and 64 features
+{1: {128}}
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from typing import Callable
 from symgrad.node import Contract, Expr, Map, Reduce, Reindex, Reshape
 from symgrad.schedule.kept import is_reduction
 from symgrad.schedule.orders import Order, groups_of
-from symgrad.sizes import Shape
+from symgrad.sizes import Shape, maximum
 
 Axes = tuple["int | None", ...]  # for each axis of a node, the axis of the space it runs along
 
@@ -36,6 +41,29 @@ def cuts(n: Expr, space: Shape, held: Callable[[Expr], bool]) -> dict[int, int]:
             found |= _joined(a, axes, space)
         stack += _below(a, axes)
     return found
+
+
+def ends(n: Expr, space: Shape, held: Callable[[Expr], bool]) -> dict[int, set[int]]:
+    """Where along an axis something that is read begins or ends."""
+    found: dict[int, set[int]] = {}
+    stack = _operands(n, len(space))
+    seen: set[tuple[int, Axes]] = set()
+    while stack:
+        a, axes = stack.pop()
+        if held(a) or (id(a), axes) in seen:
+            continue
+        seen.add((id(a), axes))
+        if isinstance(a, Reindex):
+            for i, (offset, terms, divisor) in enumerate(a.maps):
+                axis = axes[terms[0][0]] if len(terms) == 1 else None
+                size, step = a.args[0].shape[i], terms[0][1] if terms else 0
+                if axis is None or divisor != 1 or abs(step) != 1 or not isinstance(size, int):
+                    continue
+                places = (-offset, size - offset) if step == 1 else (offset - size + 1, offset + 1)
+                extent = maximum(space[axis])
+                found.setdefault(axis, set()).update(e for e in places if 0 < e < extent)
+        stack += _below(a, axes)
+    return {axis: places for axis, places in found.items() if places}
 
 
 def _joined(view: Reshape, axes: Axes, space: Shape) -> dict[int, int]:

@@ -67,8 +67,9 @@ class Kernels:
 
     def on(self, name: str, buffers: Sequence[str], w: Writer) -> Call:
         """The call of a kernel on buffers, or on parts of them."""
-        wholes, starts = zip(*map(w.memory.whole, buffers))
-        return Call(name, wholes, starts if any(s.terms for s in starts) else ())
+        found = [w.memory.whole(b) for b in buffers]
+        moved = any(start.terms for _, start in found)
+        return Call(name, tuple(b for b, _ in found), tuple(s for _, s in found) if moved else ())
 
 
 def _inplace(w: Writer, group: Group) -> tuple[tuple[str, str], ...]:

@@ -21,11 +21,12 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Iterable, Mapping, Sequence
 
 from codegen.loops import Accumulate, Declare, Get, Load, Poly, Store
 from symgrad.node import Contract, Expr, Reduce
-from symgrad.schedule.cuts import cuts, loop_order, ordering_operand
+from symgrad.schedule.cuts import cuts, ends, loop_order, ordering_operand
 from symgrad.schedule.groups import Group
 from symgrad.schedule.kept import (
     is_leaf_in_memory,
@@ -42,6 +43,7 @@ from symgrad.schedule.writer import MANY, At, Writer
 from symgrad.sizes import Shape, Size, maximum
 
 ROW = -1  # what runs along the rows, beside the outer loops 0, 1, ...
+STRETCHES = 8  # nests of loops of one stage
 ENOUGH = 16  # turns of outer loops, enough where there are fewer blocks
 
 
@@ -284,9 +286,9 @@ class _RowPass:
                 kept.setdefault(self._kept(n), []).append(n)
         whole = kept.pop((), [])
         accs = self._declare(whole)
-        if elementwise or whole:
+        for stretch in self._stretches(stage) if elementwise or whole else ():
             with ExitStack() as stack:
-                found = self._loops(stack, stage, range(len(stage.space)))
+                found = self._loops(stack, stage, range(len(stage.space)), stretch)
                 features = [found[j] for j in range(len(stage.space))]
                 for n in stage.nodes:
                     if n in accs:
@@ -299,12 +301,42 @@ class _RowPass:
         for positions, nodes in kept.items():
             self._partial(stage, positions, nodes)
 
-    def _loops(self, stack: ExitStack, stage: _Stage, positions: Iterable[int]) -> dict[int, Poly]:
+    def _stretches(self, stage: _Stage) -> list[dict[int, tuple[int, int]]]:
+        """Parts of its space, (start, length) by position, between whose ends all that is read
+        either begins and ends or is nothing: a stage has a nest of loops for each."""
+        _, cut = self._nest_of(stage)
+        places: dict[int, set[int]] = {}
+        for n in stage.nodes:
+            position = {axis: j for j, axis in enumerate(self._free(n))}
+            for axis, found in ends(n, space_of(n), self._held).items():  # type: ignore[arg-type]
+                j = position.get(axis)
+                if j is not None and j not in cut and isinstance(stage.space[j], int):
+                    places.setdefault(j, set()).update(found)
+        if math.prod(len(found) + 1 for found in places.values()) > STRETCHES:
+            return [{}]
+        parts: list[dict[int, tuple[int, int]]] = [{}]
+        for j, found in places.items():
+            limits = [0, *sorted(found), maximum(stage.space[j])]
+            pieces = [(a, b - a) for a, b in zip(limits, limits[1:])]
+            parts = [{**part, j: piece} for part in parts for piece in pieces]
+        return parts
+
+    def _loops(
+        self,
+        stack: ExitStack,
+        stage: _Stage,
+        positions: Iterable[int],
+        stretch: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+    ) -> dict[int, Poly]:
         """Loops over some axes of a stage, in the order of memory, cut where a view cuts them."""
         order, cut = self._nest_of(stage)
         index: dict[int, Poly] = {}
         for j in sorted(positions, key=order.index):
             size, inner = stage.space[j], cut.get(j, 1)
+            if j in stretch:
+                start, length = stretch[j]
+                index[j] = stack.enter_context(self.w.loop("f", length)) + start
+                continue
             if inner == 1:
                 index[j] = stack.enter_context(self.w.loop("f", self.w.symbols.poly(size)))
                 continue

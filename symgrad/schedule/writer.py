@@ -272,6 +272,16 @@ class Writer:
             total += max(0, c) * math.prod(max(0, self.bounds.get(n, 1 << 31) - 1) or 1 for n in m)
         return total
 
+    def _range(self, poly: Poly) -> tuple[int, int]:
+        """Bounds of an index; far ones where little is known."""
+        low = high = 0
+        sizes = self.symbols.largest
+        for m, c in poly.terms:
+            ends = (sizes.get(name, self.bounds.get(name, 1 << 31) - 1) for name in m)
+            most = c * math.prod(max(0, end) for end in ends)
+            low, high = (low + min(0, most), high + max(0, most)) if m else (low + c, high + c)
+        return low, high
+
     def load(self, node: Expr, at: At, when: Value | None = None) -> Value:
         """An element of a node in memory."""
         if isinstance(node, Constant) and node not in self.memory.home:
@@ -361,6 +371,10 @@ class Writer:
         """The value of a node from its operands, even if it also lies in memory."""
         if isinstance(n, Map):
             args = tuple(self.value(a, at if a.shape else (), when) for a in n.args)
+            if n.op == "add":  # the parts of a concatenation are sums of parts that are 0 elsewhere
+                rest = [v for v in args if not (isinstance(v, Const) and v.number == 0)]
+                if len(rest) == 1:
+                    return rest[0]
             fn = "cast" if n.op.startswith("to_") else n.op
             return Op(fn, args, n.dtype)
         if isinstance(n, Contract):
@@ -416,7 +430,11 @@ class Writer:
                 quotient = self.let(Op("floor_divide", (number, by), "int64"), "q")
                 self.bounds[quotient.name] = self.symbols.most(size)
                 poly = Poly.of(quotient.name)
-            if not n.inside(axis):
+            first, last = self._range(poly)
+            if divisor == 1 and (last < 0 or first >= self.symbols.most(size)):
+                return Const(n.fill, n.dtype)
+            within = size.constant is not None and 0 <= first <= last < size.constant
+            if not n.inside(axis) and not (within and divisor == 1):
                 number = Index(poly, "int64")
                 low = Op("greater_equal", (number, Const(0, "int64")), "bool")
                 high = Op("less", (number, Index(size, "int64")), "bool")
