@@ -12,6 +12,7 @@ agree to 1e-8. Peers get their tensors made beforehand, as in ADBench; symgrad g
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,6 @@ def ours(case: Case) -> Callable[[], Any]:
 
 
 def theirs(case: Case, module: str, *form: str) -> Callable[[], Any]:
-    import importlib
-
     made = getattr(importlib.import_module(module), case.kind)
     return made(case.arrays, *form)  # type: ignore[no-any-return]
 
