@@ -35,7 +35,7 @@ from symgrad.errors import GraphError
 from symgrad.identity import evaluate
 from symgrad.identity.field import Tower
 from symgrad.identity.values import Array, Context, Region, Value
-from symgrad.node import Constant, Contract, Expr, toposort
+from symgrad.node import Constant, Contract, Expr, Scan, toposort
 from symgrad.sizes import maximum
 
 SEEDS = (1, 2, 3, 4)  # one of each region: near zero or wide, both signs or positive
@@ -153,12 +153,18 @@ def _close(a: Array, b: Array, tolerance: float, slack: Array = 0.0) -> bool | N
 def _operations(outputs: Sequence[Expr]) -> int:
     """Roughly the elementary operations of one evaluation, at small run-time sizes."""
     total = 0
-    for node in toposort(outputs):
+    order = toposort(outputs)
+    steps: dict[Expr, int] = {}  # of the loop that a slot belongs to, and of those around it
+    for node in reversed(order):
+        if isinstance(node, Scan):
+            once = max((steps[s] for s in node.free), default=1)
+            steps.update((s, once * min(5, maximum(node.length))) for s in node.slots)
+    for node in order:
         sizes = list(node.shape)
         if isinstance(node, Contract):
             sizes = list(node.extents.values())
         count = 1
         for size in sizes:
             count *= min(5, maximum(size)) if not isinstance(size, int) else size
-        total += count
+        total += count * max((steps[s] for s in node.free), default=1)
     return total

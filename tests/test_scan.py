@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from fuzz_scan import unrolled
 from gradcheck import check_first, check_second, weighted
 
 import symgrad as sg
@@ -419,3 +420,35 @@ def test_what_is_not_finite_is_named_with_its_step() -> None:
     X[3, 1] = 0
     with pytest.raises(errors.NonFiniteError, match=r"log.* is -inf in 1 of 3.* step 3"):
         f(X)
+
+
+# -- identity --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("function", [sg.tanh, sg.square, sg.sin, sg.sqrt])
+def test_a_loop_is_equivalent_to_its_steps_written_out(function: Callable[[Expr], Expr]) -> None:
+    xs, W, h0 = sg.input("xs", (3, 2)), sg.input("W", (2, 2)), sg.input("h0", (2,))
+    last, ys = sg.scan(lambda h, x: (function(x + h @ W),) * 2, h0, xs)
+    (flat,) = unrolled([ys])
+    assert sg.equivalent(ys, flat) and sg.equivalent(last, flat[-1])
+    assert not sg.equivalent(ys, flat * 1.01) and not sg.equivalent(last, flat[1])
+
+
+def test_gradients_are_equivalent_to_those_of_the_steps_written_out() -> None:
+    xs, W, h0 = sg.input("xs", (3, 2)), sg.input("W", (2, 2)), sg.input("h0", (2,))
+    _, ys = sg.scan(lambda h, x: (sg.tanh(x + h @ W),) * 2, h0, xs)
+    loss = sg.sum(sg.square(ys))
+    (flat,) = unrolled([loss])
+    assert sg.equivalent(sg.grad(loss, W), sg.grad(flat, W))
+    assert not sg.equivalent(sg.grad(loss, W), sg.grad(flat[None][0] * 2, W))
+
+
+def test_sums_over_a_run_time_length_are_equivalent() -> None:
+    xs = sg.input("xs", (sg.dim("steps", 9),))
+    total, running = sg.scan(lambda c, x: (c + x, c + x), 0.0, xs)
+    assert sg.equivalent(running, sg.cumsum(xs, axis=0)) and sg.equivalent(total, sg.sum(xs))
+    assert not sg.equivalent(total, sg.mean(xs))
+
+
+def test_slices_that_index_stay_in_range() -> None:
+    ids, table = sg.input("ids", (4,), "int32"), sg.input("table", (3, 2))
+    _, ys = sg.scan(lambda c, k: (c, sg.take(table, k, axis=0)), (), ids)
+    assert sg.equivalent(ys, sg.take(table, ids, axis=0))

@@ -18,6 +18,7 @@ from symgrad import dtypes, scalar
 from symgrad.identity import maps
 from symgrad.identity.field import PRIMES, contractmod, cumsummod, mulmod, summod, text_key
 from symgrad.identity.values import Array, Context, Value, number, point
+from symgrad.loop import body, captured, results
 from symgrad.node import (
     Constant,
     Contract,
@@ -29,6 +30,7 @@ from symgrad.node import (
     Random,
     Reduce,
     Reindex,
+    Scan,
     ScatterAdd,
     SizeOf,
     toposort,
@@ -78,7 +80,9 @@ def _undone(e: Expr) -> Expr:
 
 
 def levels_needed(order: Sequence[Expr]) -> tuple[int, bool]:
-    """How many levels of the tower the graph climbs and falls through, and whether it has logs."""
+    """How many levels of the tower the graph climbs and falls through, and whether it has logs.
+
+    The body of a loop may climb at every step, and needs all there are."""
     low: dict[int, int] = {}
     high: dict[int, int] = {}
     need, logs = 0, False
@@ -91,6 +95,8 @@ def levels_needed(order: Sequence[Expr]) -> tuple[int, bool]:
             a, b, logs = max(0, a - 1), b + 1, True
         low[id(node)], high[id(node)] = a, b
         need = max(need, a + b)
+        if (a or b) and node.free:
+            need = len(PRIMES)
     return need, logs
 
 
@@ -117,6 +123,11 @@ def index_bounds(order: Sequence[Expr]) -> dict[int, int | Dim]:
                 before = bounds.get(id(leaf), size)
                 smaller = not isinstance(size, Dim) and (isinstance(before, Dim) or size < before)
                 bounds[id(leaf)] = size if smaller else before
+    for node in reversed(order):  # what slices index, their sequence does
+        for slot, sequence in zip(node.slots, node.sequences) if isinstance(node, Scan) else ():
+            for leaf in toposort([sequence]) if id(slot) in bounds else ():
+                if not leaf.args and dtypes.is_integer(leaf.dtype):
+                    bounds.setdefault(id(leaf), bounds[id(slot)])
     for node in order:
         if not node.args and dtypes.is_integer(node.dtype):
             bounds.setdefault(id(node), smallest or 3)
@@ -130,6 +141,7 @@ class Walk:
     def __init__(self, context: Context, order: Sequence[Expr]) -> None:
         self.context = context
         self.bounds = index_bounds(order)
+        self.loops = results(order)
 
     def shape(self, shape: Shape) -> tuple[int, ...]:
         return tuple(value(s, self.context.dims) for s in shape)
@@ -395,16 +407,68 @@ def run(
     order = toposort(outputs)
     walk = Walk(context, order)
     found: dict[int, Value] = dict(given or {})
-    last_use = {id(a): i for i, node in enumerate(order) for a in node.args}
-    keep = {id(y) for y in outputs}
     with np.errstate(all="ignore"):
-        for i, node in enumerate(order):
-            if id(node) not in found:
-                found[id(node)] = RULES[node.kind](walk, node, [found[id(a)] for a in node.args])
-            for a in node.args:
-                if last_use[id(a)] == i and id(a) not in keep:
-                    found.pop(id(a), None)
+        _evaluate(walk, [n for n in order if not n.free], found, {id(y) for y in outputs})
     return [found[id(y)] for y in outputs]
+
+
+def _evaluate(walk: Walk, order: Sequence[Expr], found: dict[int, Value], keep: set[int]) -> None:
+    """Add the values of nodes in order; what was last used is dropped unless it is to be kept."""
+    reads = [_operands(walk, node) for node in order]
+    last_use = {id(a): i for i, operands in enumerate(reads) for a in operands}
+    for i, (node, operands) in enumerate(zip(order, reads)):
+        if id(node) not in found and isinstance(node, Scan):
+            found.update(_repeat(walk, walk.loops[node.loop], found))
+        elif id(node) not in found:
+            found[id(node)] = RULES[node.kind](walk, node, [found[id(a)] for a in operands])
+        for a in operands:
+            if last_use[id(a)] == i and id(a) not in keep:
+                found.pop(id(a), None)
+
+
+def _operands(walk: Walk, node: Expr) -> Sequence[Expr]:
+    if isinstance(node, Scan):
+        return [*node.sequences, *node.initials, *captured(walk.loops[node.loop])]
+    return node.args
+
+
+def _repeat(walk: Walk, results: list[Scan], found: dict[int, Value]) -> dict[int, Value]:
+    """All results of a loop, step by step."""
+    loop, order = results[0].loop, body(results)
+    steps = range(value(loop.length, walk.context.dims))
+    carries = [found[id(e)] for e in loop.initials]
+    stacks: dict[int, list[Value]] = {id(n): [] for n in results if n.output is not None}
+    outside = {id(e): found[id(e)] for e in captured(results)}
+    keep = {id(e) for e in (*loop.news, *(n.output for n in results if n.output is not None))}
+    for t in steps[::-1] if loop.reverse else steps:
+        slices = [found[id(e)].each(lambda plane: plane[t]) for e in loop.sequences]  # noqa: B023
+        inner = dict(outside)
+        inner.update(zip(map(id, loop.slots), [*slices, *carries]))
+        _evaluate(walk, order, inner, keep | outside.keys())
+        carries = [inner[id(e)] for e in loop.news]
+        for n in results:
+            if n.output is not None:
+                stacks[id(n)].append(inner[id(n.output)])
+    made = {}
+    for n in results:
+        if n.position is not None:
+            made[id(n)] = carries[n.position]
+        else:
+            parts = stacks[id(n)]
+            made[id(n)] = _stacked(walk, parts[::-1] if loop.reverse else parts)
+    return made
+
+
+def _stacked(walk: Walk, parts: list[Value]) -> Value:
+    """Along a new leading axis, at the levels that all are known at."""
+    context = walk.context
+    plane = np.stack([np.asarray(v.real) for v in parts])
+    if all(v.residues is None for v in parts):
+        return Value(plane, None)
+    tower = context.tower
+    return Value(
+        plane, {k: np.stack([v.residue(k, tower) for v in parts]) for k in context.common(*parts)}
+    )
 
 
 def hints(outputs: Sequence[Expr]) -> tuple[float, ...]:
