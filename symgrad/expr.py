@@ -220,6 +220,12 @@ class Expr:
         """The expression as LaTeX mathematics."""
         return OPERATORS["latex"](self)  # type: ignore[no-any-return]
 
+    def _repr_latex_(self) -> str:
+        return f"$$\n{self.latex()}\n$$"
+
+    def _repr_html_(self) -> str:
+        return OPERATORS["mathml"](self)  # type: ignore[no-any-return]
+
     def sympy(self) -> Any:
         """The expression as a SymPy object."""
         return OPERATORS["sympy"](self)

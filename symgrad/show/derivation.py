@@ -24,13 +24,13 @@ from symgrad.grad import scalar_loss, target_leaves
 from symgrad.node import Constant, Expr, Input, Leaf, Map, toposort
 from symgrad.rewrite import PREPARE, Rewrite, rules, stabilised
 from symgrad.rewrite.engine import rewrite_where_needed, substitute
+from symgrad.rewrite.reading import Reader
 from symgrad.show import names as naming
 from symgrad.show.build import term
 from symgrad.show.forms import operands
 from symgrad.show.notation import Call, Name, Product, Spread, Term
 from symgrad.show.parts import Line, lines, visible
 from symgrad.show.products import transposed
-from symgrad.show.reading import Reader
 from symgrad.sizes import Shape
 from symgrad.source import Source
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from symgrad.node import Constant, Contract, Custom, Expr, Iota, Map, Reduce, ScatterAdd
+from symgrad.rewrite.reading import is_identity
 from symgrad.show.meaning import Broadcast, Sum, meaning
 
 
@@ -82,15 +83,6 @@ def labels_of(node: Expr) -> Expr | None:
         if labels.ndim == node.ndim - 1 and (own == (*lead, False) or not labels.ndim):
             return labels
     return None
-
-
-def is_identity(node: Expr) -> bool:
-    """0..n-1 compared with itself along the other axis."""
-    if not isinstance(node, Map) or node.op != "equal" or node.ndim != 2:
-        return False
-    (a, first), (b, second) = map(_spread, node.args)
-    both = isinstance(a, Iota) and isinstance(b, Iota) and node.shape[0] == node.shape[1]
-    return both and {first, second} == {(True, False), (False, True)}
 
 
 def _scattered(node: ScatterAdd) -> Form | None:

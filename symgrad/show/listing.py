@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from symgrad.node import Expr
 from symgrad.show.notation import Name
 from symgrad.show.parts import Line, lines
+from symgrad.show.text import symbol
 from symgrad.show.text import text as in_text
 from symgrad.sizes import show
 
@@ -38,7 +39,7 @@ def listing(outputs: Mapping[str, Expr], sources: bool = False) -> str:
 
 def text_line(line: Line) -> str:
     shown = in_text(line.term)
-    return f"{line.name} = {shown}" if line.name else shown
+    return f"{symbol(line.name)} = {shown}" if line.name else shown
 
 
 def latex(e: Expr) -> str:

@@ -23,6 +23,13 @@ from symgrad.show.notation import Transpose as Transposed
 
 WIDTH = 72  # of a part that is used once; about the characters it takes
 TRIVIAL = 7  # a shared part as short as this is written again
+
+
+def role(node: Expr) -> str:
+    """What a derivative computes stands in front in products, as a chain rule carries it along."""
+    return "cotangent" if node.where.derivative else "part"
+
+
 SHORT = ("exp", "log", "sqrt")  # functions of a name that are as good as a name
 
 
@@ -121,9 +128,10 @@ class _Work:
                 continue
             shared = self.uses[id(node)] > 1 and not trivial(shown)
             label = self.labels.get(id(node)) or own.get(id(node))
-            if label or shared or shown.weight > self.width:
+            long = shown.weight > self.width and self.uses[id(node)]
+            if label or shared or long:
                 found.append(node)
-                shown = Name(label or "t1", node.ndim, "part")
+                shown = Name(label or "t1", node.ndim, role(node))
             terms[id(node)] = shown
         return found
 
@@ -161,7 +169,7 @@ class _Work:
             name = names.get(id(node))
             if name is not None:
                 found.append(Line(name, shown, node))
-                shown = Name(name, node.ndim, "part")
+                shown = Name(name, node.ndim, role(node))
             terms[id(node)] = shown
         for label, node in self.outputs.items():
             if label not in (names.get(id(node)), None) or isinstance(node, Leaf):

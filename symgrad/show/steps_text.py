@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from symgrad.show.derivation import Applied, Derivation, Result, Step
 from symgrad.show.listing import text_line
-from symgrad.show.notation import Term
+from symgrad.show.notation import Name, Term
 from symgrad.show.text import text as in_text
 from symgrad.sizes import Shape, show
 
@@ -30,7 +30,7 @@ def text(d: Derivation) -> str:
         blocks.append(["Rewritten before differentiation", *_rewrites(d.prepared)])
     blocks.append(["Paths", *(row for r in d.results for row in _paths(r))])
     if d.steps:
-        blocks.append(["Backward", *(row for s in d.steps for row in _step(s))])
+        blocks.append(["Backward", *(row for s in d.steps for row in _step(s, d.loss))])
     blocks.append(["Result", *(row for r in d.results for row in _result(r))])
     if d.rewrites:
         blocks.append(["Rewrites", *_rewrites(d.rewrites)])
@@ -57,8 +57,9 @@ def equal_forms(forms: Sequence[Term]) -> list[str]:
     return list(dict.fromkeys(in_text(t) for t in forms))
 
 
-def _step(step: Step) -> list[str]:
-    rows = _entry(f"{step.name.text} = {partial(step)}", step.shape, str(step.where))
+def _step(step: Step, loss: Name) -> list[str]:
+    partial = f"∂{loss.text}/∂{step.of.text}"
+    rows = _entry(f"{step.name.text} = {partial}", step.shape, str(step.where))
     if len(step.through) == 1:
         rows += _local(step)
     elif len(step.through) > 1:
@@ -68,11 +69,6 @@ def _step(step: Step) -> list[str]:
     if step.rules:
         rows.append(f"      by {', '.join(step.rules)}")
     return rows
-
-
-def partial(step: Step) -> str:
-    """∂L/∂z."""
-    return f"∂L/∂{step.of.text}" if not step.name.text.startswith("∂") else step.name.text
 
 
 def _local(step: Step) -> list[str]:

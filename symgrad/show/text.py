@@ -37,6 +37,7 @@ from symgrad.show.notation import (
     Term,
     Transpose,
 )
+from symgrad.show.symbols import GREEK, split
 
 RAISED = {"2": "²", "3": "³", "-1": "⁻¹", "-2": "⁻²"}
 SIGNS = {"and": "and", "or": "or", "mod": "%", "//": "//", "=": "=="}
@@ -59,6 +60,12 @@ def within(term: Term, level: int) -> str:
 def plain(term: Term) -> str:
     """A term whose indices have letters."""
     return PRINTERS[type(term)](term)
+
+
+def symbol(name: str) -> str:
+    """A name, Greek letters as such: `lambda_1` is λ_1."""
+    head, below = split(name)
+    return GREEK[head] + name[len(head) :] if head in GREEK else name
 
 
 def _sum(term: Sum) -> str:
@@ -160,7 +167,7 @@ def _letters(indices: tuple[str, ...]) -> str:
 
 
 PRINTERS: dict[type[Term], Callable[[Any], str]] = {
-    Name: lambda t: t.text,
+    Name: lambda t: symbol(t.text) if t.role != "constant" else t.text,
     Number: lambda t: t.text,
     Sum: _sum,
     Product: _product,

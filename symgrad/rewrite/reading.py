@@ -1,0 +1,213 @@
+# ruff: noqa: E501 - a table: one rule per line
+"""Rules for reading: equal expressions that a person recognises. They change nothing compiled.
+
+In: an expression. Out: the expression in its simplest form (`symgrad.rewrite`), and then by the
+table below as a lecture writes it. Every rule is an identity, proved by `sg.equivalent`.
+
+>>> Reader().read(W - eps * (alpha * W + g))
+(1 - eps alpha) W - eps g
+"""
+
+from __future__ import annotations
+
+import functools
+
+from symgrad.node import Constant, Contract, Expr, Iota, Map, Reindex, Reshape, ScatterAdd, SizeOf
+from symgrad.rewrite.engine import Rewrite, Rule, RuleSet, Run, Table, substitute
+from symgrad.rewrite.patterns import node, scalar, tag, var, view
+
+w, x, y, z = (var(name) for name in "wxyz")
+u, v = scalar("u"), scalar("v")
+
+
+def array(x: Expr) -> bool:
+    return x.ndim > 0
+
+
+def repeated(e: Expr) -> bool:
+    """Repeated along new axes, its own in their order."""
+    if tag(e) != "view" or not isinstance(e, Contract):
+        return False
+    return tuple(k for k in e.out if k in e.ins[0]) == e.ins[0]
+
+
+# -- the identity matrix ------------------------------------------------------------------------
+def is_identity(e: Expr) -> bool:
+    """0..n-1 compared with itself along the other axis."""
+    if not isinstance(e, Map) or e.op != "equal" or e.ndim != 2 or e.shape[0] != e.shape[1]:
+        return False
+    if not all(isinstance(a, Contract) and isinstance(a.args[0], Iota) for a in e.args):
+        return False
+    return {a.ins[0] == a.out[:1] for a in e.args if isinstance(a, Contract)} == {True, False}
+
+
+def is_eye(e: Expr) -> bool:
+    return isinstance(e, Map) and e.op.startswith("to_") and is_identity(e.args[0])
+
+
+def sum_with_identity(n: Expr) -> Expr | None:
+    """sum_j(I_ij v_j) or sum_i(I_ij v_i): the vector itself."""
+    product = n.args[0]
+    if n.ndim != 1 or not isinstance(product, Map):
+        return None
+    if product.op != "mul" or product.ndim != 2:
+        return None
+    for eye, other in (product.args, product.args[::-1]):
+        if is_eye(eye) and repeated(other) and other.args[0].ndim == 1:
+            return other.args[0]
+    return None
+
+
+def own_sum(e: Expr, s: Expr) -> bool:
+    """s is the sum of all of e, and never 0."""
+    return tag(s) == "sum" and s.ndim == 0 and s.args[0] is e and tag(e) == "exp"
+
+
+def outer_softmax(n: Expr) -> Expr | None:
+    """e_i (y_j / sum(e)): the softmax outside."""
+    a, b = n.args
+    for one, other in ((a, b), (b, a)):
+        e, q = one.args[0], other.args[0]
+        if tag(q) == "div" and own_sum(e, q.args[1]) and e.ndim == 1:
+            share = Map.of("div", e, q.args[1])
+            return Map.of("mul", one.with_args([share]), other.with_args([q.args[0]]))
+    return None
+
+
+def diagonal_softmax(x: Expr, y: Expr, z: Expr, B: Expr) -> Expr | None:
+    """(I_ij e_j) / sum(e): the diagonal matrix of the softmax."""
+    if not is_eye(x) or not own_sum(y, z):
+        return None
+    return Map.of("mul", x, B.with_args([Map.of("div", y, z)]))
+
+
+# -- numbers at places --------------------------------------------------------------------------
+def one_value(e: Expr) -> Expr | None:
+    """The number that an array repeats."""
+    if not e.ndim:
+        return e
+    if isinstance(e, Constant) and e.scalar is not None:
+        return Constant.of(e.scalar, e.dtype)
+    if repeated(e) or isinstance(e, Reshape):
+        return one_value(e.args[0])
+    return None
+
+
+def scattered(n: Expr) -> Expr | None:
+    """A number added at the place of each row's label: that number times a one-hot code."""
+    if not isinstance(n, ScatterAdd) or n.axis != n.ndim - 1 or n.axis != n.batch:
+        return None
+    value, labels = one_value(n.args[0]), n.args[1]
+    if value is None or any(s != 1 for s in labels.shape[n.batch :]):
+        return None
+    return _times_one_hot(value, _squeezed(labels, n.batch), n)
+
+
+def _squeezed(labels: Expr, rank: int) -> Expr:
+    while labels.ndim > rank and (repeated(labels) or isinstance(labels, Reshape)):
+        labels = labels.args[0]
+    return labels if labels.ndim == rank else Reshape.of(labels, labels.shape[:rank])
+
+
+def placed(n: Expr) -> Expr | None:
+    """A vector that is 0 but at one place: a number times a one-hot code."""
+    if not isinstance(n, Reindex) or n.ndim != 1 or n.args[0].shape != (1,) or n.fill:
+        return None
+    offset, terms, divisor = n.maps[0]
+    value = one_value(n.args[0])
+    if value is None or divisor != 1 or len(terms) != 1 or abs(terms[0][1]) != 1:
+        return None
+    place, size = -offset * terms[0][1], n.shape[0]
+    if not isinstance(size, int) or not 0 <= place < size:
+        return None
+    return _times_one_hot(value, Constant.of(place, "int32"), n)
+
+
+def _times_one_hot(value: Expr, labels: Expr, n: Expr) -> Expr:
+    from symgrad.ops.indexing import one_hot
+
+    code = one_hot(labels, n.shape[-1], dtype=n.dtype)
+    return code if value is Constant.of(1, n.dtype) else Map.of("mul", value, code)
+
+
+# -- choices ------------------------------------------------------------------------------------
+def below_zero(n: Expr) -> Expr | None:
+    """{y if x > 0, else f(min(0, x))}: where x is not positive, min(0, x) is x."""
+    condition, chosen, other = n.args
+    if not isinstance(condition, Map) or condition.op != "greater":
+        return None
+    bound = condition.args[1]
+    if not isinstance(one_value(bound), Constant) or one_value(bound).scalar != 0:  # type: ignore
+        return None
+    low = _minimum_of(other, condition.args[0])
+    if low is None:
+        return None
+    return n.with_args([condition, chosen, substitute([other], {low: condition.args[0]})[0]])
+
+
+def _minimum_of(e: Expr, x: Expr, depth: int = 4) -> Expr | None:
+    """min(0, x) in a small expression."""
+    if isinstance(e, Map) and e.op == "minimum" and any(a is x for a in e.args):
+        rest = [a for a in e.args if a is not x]
+        zero = one_value(rest[0]) if rest else None
+        return e if isinstance(zero, Constant) and zero.scalar == 0 else None
+    if isinstance(e, Map) and depth:
+        return next((m for a in e.args if (m := _minimum_of(a, x, depth - 1)) is not None), None)
+    return None
+
+
+def share_of_size(u: Expr) -> bool:
+    return isinstance(u, SizeOf) or (isinstance(u, Map) and any(map(share_of_size, u.args)))
+
+
+# fmt: off
+TABLE = Table("reading", [
+    Rule("decay", x - u * (v * x + y), (1 - u * v) * x - u * y, array),  # w - e (a w + g) -> (1 - e a) w - e g
+    Rule("decay, apart", x - (u * x + y), (1 - u) * x - y, array),  # w - (a w + g) -> (1 - a) w - g
+    Rule("times reciprocal of a number", (1 / u) * x, x / u, lambda x, u: array(x) and not share_of_size(u)),  # (1/s) x -> x / s
+    Rule("sum with the identity", node("n", "sum"), sum_with_identity),  # sum_j(I_ij v_j) -> v
+    Rule("diagonal softmax", (x * view(y)) / z, diagonal_softmax, lambda z: not z.ndim),  # (I b(e)) / s -> I b(e / s)
+    Rule("outer softmax", node("n", "mul"), outer_softmax, lambda n: all(map(repeated, n.args))),  # b(e) b(y / s) -> b(e / s) b(y)
+    Rule("number at a label", node("n", "scatter"), scattered),  # scatter(c, y) -> c onehot(y)
+    Rule("number at a place", node("n", "reindex"), placed),  # pad(c) -> c onehot(2)
+    Rule("choice of a sign", node("n", "where"), below_zero),  # {y if x > 0, else f(min(0, x))} -> {y if x > 0, else f(x)}
+])
+# fmt: on
+
+# Opposite to what simplification does, so applied behind it.
+OPEN = Table(
+    "reading",
+    [
+        Rule(
+            "open at the identity", x * (y - z), x * y - x * z, lambda y: is_eye(y)
+        ),  # x (I - y) -> x I - x y
+    ],
+)
+
+
+@functools.cache
+def _reading() -> RuleSet:
+    from symgrad.rewrite import SIMPLIFY, rules
+
+    return RuleSet([TABLE, *rules(SIMPLIFY).tables])
+
+
+_OPEN = RuleSet([OPEN])
+
+
+class Reader:
+    """Simplifies and reads expressions, parts they share once; `log` says what was done."""
+
+    def __init__(self) -> None:
+        from symgrad.rewrite import SIMPLIFY, rules
+
+        self.simplify = Run(rules(SIMPLIFY), rules(SIMPLIFY))
+        self.reading = Run(_reading(), _reading())
+        self.opening = Run(_OPEN, _OPEN)
+
+    def read(self, e: Expr) -> Expr:
+        return self.opening.rewrite(self.reading.rewrite(self.simplify.rewrite(e)))
+
+    @property
+    def log(self) -> list[Rewrite]:
+        return self.simplify.log + self.reading.log + self.opening.log
