@@ -64,8 +64,8 @@ def main() -> None:
         alike = changed(test, way, np.random.default_rng(1))
         before, after = plain(**alike), augmented(**alike)
         print(
-            f"{way:7s} test accuracy {augmented(**test):.4f}; on a test set changed alike "
-            f"{before:.4f} without, {after:.4f} with augmentation"
+            f"{way:7s} test accuracy {augmented(**test):.4f}; on a test set changed alike without "
+            f"augmentation {before:.4f}, with it {after:.4f}"
         )
         assert after > before
     with picture(given.plot, columns=7) as axes:
