@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from symgrad import source
+from symgrad.checks import bad, number
 from symgrad.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,8 @@ Rng = Any  # a numpy.random.Generator, or a seed for one
 
 
 def _fail(what: str) -> InputError:
-    return InputError(f"augment.{what}" + source.quote(source.here()))
+    name, _, why = what.partition(": ")
+    return bad(f"augment.{name}", why)
 
 
 def _images(name: str, images: Any) -> Array:
@@ -35,12 +36,8 @@ def _images(name: str, images: Any) -> Array:
     return array if array.ndim == 4 else array[:, None]
 
 
-def _number(name: str, what: str, value: Any, high: float = np.inf) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= high or not np.isfinite(value):
-        limit = f"in [0, {high:g}]" if np.isfinite(high) else "finite and not negative"
-        raise _fail(f"{name}: {what} must be {limit}, got {value!r}")
-    return float(value)
+def _number(name: str, what: str, value: Any, interval: str = "[0, inf)") -> float:
+    return number(f"augment.{name}", what, value, interval)
 
 
 def _count(name: str, what: str, value: Any, least: int = 0) -> int:
@@ -96,7 +93,7 @@ def _windows(array: Array, padding: int, size: Any, rng: np.random.Generator, fi
 
 def flip(images: Any, rng: Rng = None, p: float = 0.5, axis: int = -1) -> Array:
     """Each image mirrored with probability p: left to right (axis -1) or upside down (-2)."""
-    array, p = _images("flip", images), _number("flip", "p", p, 1.0)
+    array, p = _images("flip", images), _number("flip", "p", p, "[0, 1]")
     if axis not in (-1, -2):
         raise _fail(f"flip: axis is -1 (left to right) or -2 (upside down), got {axis!r}")
     turned = np.random.default_rng(rng).random(len(array)) < p
@@ -150,7 +147,7 @@ def color(
     from its grey (the mean of the channels at each pixel) times 1 +- saturation."""
     array, rng = _images("color", images), np.random.default_rng(rng)
     spread = [
-        _number("color", what, value, 1.0)
+        _number("color", what, value, "[0, 1]")
         for what, value in (
             ("brightness", brightness),
             ("contrast", contrast),

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from symgrad import source
+from symgrad.checks import bad, number
 from symgrad.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,18 +44,15 @@ class _Watcher:
         self.waited = 0
 
     def _fail(self, what: str) -> InputError:
-        return InputError(f"callbacks.{type(self).__name__}: {what}" + source.quote(source.here()))
+        return bad(f"callbacks.{type(self).__name__}", what)
 
     def _count(self, name: str, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise self._fail(f"{name} must be a non-negative int, got {value!r}")
         return value
 
-    def _number(self, name: str, value: Any, high: float = math.inf) -> float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value < high:
-            raise self._fail(f"{name} must be in [0, {high:g}), got {value!r}")
-        return float(value)
+    def _number(self, name: str, value: Any, interval: str = "[0, inf)") -> float:
+        return number(f"callbacks.{type(self).__name__}", name, value, interval)
 
     def _value(self, loss: float) -> float:
         return loss if self.monitor is None else float(self.monitor())
@@ -123,7 +120,7 @@ class ReduceOnPlateau(_Watcher):
         mode: str = "min",
     ) -> None:
         super().__init__(step, monitor, mode)
-        self.factor = self._number("factor", factor, 1.0)
+        self.factor = self._number("factor", factor, "[0, 1)")
         self.patience, self.cooldown = self._count("patience", patience), 0
         self.rest = self._count("cooldown", cooldown)
         self.threshold = self._number("threshold", threshold)

@@ -11,35 +11,38 @@ output, None the norm of the whole array.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Callable
 
 from symgrad import ops, source
-from symgrad.errors import InputError
+from symgrad.checks import number
+from symgrad.errors import ShapeError
 from symgrad.node import Expr
+from symgrad.sizes import show
 
 Constraint = Callable[[Expr], Expr]
 Axes = Any  # an int, a tuple of ints or None
 
 
-def _norm(w: Expr, axis: Axes) -> Expr:
-    return ops.sqrt(ops.sum(w * w, axis=axis, keepdims=axis is not None))
+def _norm(name: str, w: Expr, axis: Axes) -> Expr:
+    try:
+        return ops.sqrt(ops.sum(w * w, axis=axis, keepdims=axis is not None))
+    except ShapeError as error:
+        raise ShapeError(
+            f"constraints.{name}: no axis {axis!r} in {show(w.shape)}" + source.quote(w.where)
+        ) from error
 
 
 def max_norm(limit: float = 2.0, axis: Axes = 0) -> Constraint:
     """Shrink to norm `limit` what is longer: w * min(1, limit / norm(w))."""
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
-        raise InputError(
-            f"constraints.max_norm: the limit must be positive and finite, got {limit!r}"
-            + source.quote(source.here())
-        )
+    limit = number("constraints.max_norm", "limit", limit, "(0, inf)")
     # limit / max(norm, limit) is the same, and never divides by zero.
-    return lambda w: w * (limit / ops.maximum(_norm(w, axis), limit))
+    return lambda w: w * (limit / ops.maximum(_norm("max_norm", w, axis), limit))
 
 
 def unit_norm(axis: Axes = 0, eps: float = 1e-12) -> Constraint:
     """w / norm(w); what is shorter than eps is divided by eps."""
-    return lambda w: w / ops.maximum(_norm(w, axis), eps)
+    eps = number("constraints.unit_norm", "eps", eps, "(0, inf)")
+    return lambda w: w / ops.maximum(_norm("unit_norm", w, axis), eps)
 
 
 def non_negative() -> Constraint:

@@ -15,8 +15,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from symgrad import source
-from symgrad.errors import InputError, ShapeError
+from symgrad.checks import bad, number
+from symgrad.errors import ShapeError
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[tuple[int, ...], np.random.Generator], Array]
@@ -48,14 +48,8 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * kernel, shape[0] * kernel
 
 
-def _number(rule: str, name: str, value: Any) -> float:
-    ok = isinstance(value, (int, float, np.floating, np.integer)) and math.isfinite(value)
-    if not ok or isinstance(value, bool):
-        raise InputError(
-            f"init.{rule}: {name} must be a finite number, got {value!r}"
-            + source.quote(source.here())
-        )
-    return float(value)
+def _number(rule: str, name: str, value: Any, interval: str = "(-inf, inf)") -> float:
+    return number(f"init.{rule}", name, value, interval)
 
 
 def zeros() -> Rule:
@@ -76,9 +70,7 @@ def constant(value: float) -> Rule:
 
 def normal(mean: float = 0.0, std: float = 1.0) -> Rule:
     """Normal with the given mean and standard deviation (PyTorch's `normal_`)."""
-    mean, std = _number("normal", "mean", mean), _number("normal", "std", std)
-    if std < 0:
-        raise InputError(f"init.normal: std must not be negative, got {std}")
+    mean, std = _number("normal", "mean", mean), _number("normal", "std", std, "[0, inf)")
     return Rule(f"normal({mean}, {std})", lambda shape, rng: rng.normal(mean, std, shape))
 
 
@@ -86,7 +78,7 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Rule:
     """Uniform in [low, high) (PyTorch's `uniform_`)."""
     low, high = _number("uniform", "low", low), _number("uniform", "high", high)
     if not low <= high:
-        raise InputError(f"init.uniform: low {low} is above high {high}")
+        raise bad("init.uniform", f"low {low} is above high {high}")
     return Rule(f"uniform({low}, {high})", lambda shape, rng: rng.uniform(low, high, shape))
 
 
@@ -119,7 +111,7 @@ def xavier_normal(gain: float = 1.0) -> Rule:
 def _he(name: str, law: str, a: float, mode: str) -> Rule:
     a = _number(name, "a", a)
     if mode not in ("fan_in", "fan_out"):
-        raise InputError(f'init.{name}: mode is "fan_in" or "fan_out", got {mode!r}')
+        raise bad(f"init.{name}", f'mode is "fan_in" or "fan_out", got {mode!r}')
 
     def variance(fan_in: int, fan_out: int) -> float:
         return 2 / ((1 + a * a) * (fan_in if mode == "fan_in" else fan_out))

@@ -15,7 +15,8 @@ import math
 from typing import Any
 
 from symgrad import dtypes, ops, source
-from symgrad.errors import DTypeError, InputError, ShapeError
+from symgrad.checks import bad, flag, number
+from symgrad.errors import DTypeError, ShapeError
 from symgrad.node import Expr, Map
 from symgrad.ops.core import apply, as_expr
 from symgrad.sizes import Dim, show
@@ -25,18 +26,6 @@ def _fail(loss: str, why: str) -> ShapeError:
     return ShapeError(f"{loss}: {why}" + source.quote(source.here()))
 
 
-def _bad(loss: str, why: str) -> InputError:
-    return InputError(f"{loss}: {why}" + source.quote(source.here()))
-
-
-def _between(loss: str, name: str, value: Any, low: float, high: float) -> None:
-    """An option that is a finite number in [low, high]."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high or math.isinf(value):
-        limits = f"be in [{low:g}, {high:g}]" if high < math.inf else "be finite and not negative"
-        raise _bad(loss, f"{name} must {limits}, got {value!r}")
-
-
 def _reduce(loss: str, values: Expr, reduction: str) -> Expr:
     if reduction == "mean":
         return ops.mean(values)
@@ -44,7 +33,7 @@ def _reduce(loss: str, values: Expr, reduction: str) -> Expr:
         return ops.sum(values)
     if reduction == "none":
         return values
-    raise _bad(loss, f'reduction is "mean", "sum" or "none", got {reduction!r}')
+    raise bad(loss, f'reduction is "mean", "sum" or "none", got {reduction!r}')
 
 
 def _floating(loss: str, role: str, e: Any) -> Expr:
@@ -113,7 +102,7 @@ def cross_entropy(
     """
     z = _floating("cross_entropy", "logits", logits)
     classes = _classes("cross_entropy", z)
-    _between("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    number("cross_entropy", "label_smoothing", label_smoothing, "[0, 1]")
     labels = as_expr("cross_entropy", labels)
     hard = not dtypes.is_float(labels.dtype)
     if not hard and labels.shape != z.shape:
@@ -122,7 +111,7 @@ def cross_entropy(
             f"probabilities {show(labels.shape)} must have the shape of logits {show(z.shape)}",
         )
     if not hard and ignore_index is not None:
-        raise _bad("cross_entropy", "ignore_index is for integer labels, these are probabilities")
+        raise bad("cross_entropy", "ignore_index is for integer labels, these are probabilities")
     used = None
     if hard:
         labels, used = _used("cross_entropy", _labels("cross_entropy", z, labels), ignore_index)
@@ -171,7 +160,7 @@ def _used(loss: str, labels: Expr, ignore_index: Any) -> tuple[Expr, Expr | None
     if ignore_index is None:
         return labels, None
     if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
-        raise _bad(loss, f"ignore_index must be an int, got {ignore_index!r}")
+        raise bad(loss, f"ignore_index must be an int, got {ignore_index!r}")
     used = ops.not_equal(labels, ignore_index)
     return ops.where(used, labels, 0), used
 
@@ -260,7 +249,7 @@ def kl_div(log_p: Any, q: Any, reduction: str = "mean", log_target: bool = False
     samples, by the size of the first axis. With `log_target` the second argument is log q.
     """
     log_p, q = _pair("kl_div", log_p, q)
-    if log_target:
+    if flag("kl_div", "log_target", log_target):
         values = ops.exp(q) * (q - log_p)
     else:
         some = q > 0
@@ -300,12 +289,12 @@ def multiclass_hinge_loss(
     """
     s = _floating("multiclass_hinge_loss", "scores", scores)
     classes = _classes("multiclass_hinge_loss", s)
-    _between("multiclass_hinge_loss", "margin", margin, 0, math.inf)
-    _between("multiclass_hinge_loss", "epsilon", epsilon, 0, math.inf)
+    number("multiclass_hinge_loss", "margin", margin)
+    number("multiclass_hinge_loss", "epsilon", epsilon)
     if form not in ("sum", "max"):
-        raise _bad("multiclass_hinge_loss", f'form is "sum" or "max", got {form!r}')
+        raise bad("multiclass_hinge_loss", f'form is "sum" or "max", got {form!r}')
     if form == "sum" and (epsilon or task_loss is not None):
-        raise _bad("multiclass_hinge_loss", 'epsilon and task_loss need form="max", got "sum"')
+        raise bad("multiclass_hinge_loss", 'epsilon and task_loss need form="max", got "sum"')
     labels = _labels("multiclass_hinge_loss", s, labels)
     right = ops.one_hot(labels, classes, dtype=s.dtype)
     own = ops.sum(right * s, axis=-1, keepdims=True)
@@ -345,8 +334,7 @@ def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
 
 def huber_loss(prediction: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Expr:
     """d^2/2 where |d| <= delta, delta (|d| - delta/2) elsewhere, d = x - y. Huber (1964)."""
-    if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0 < delta < math.inf:
-        raise _bad("huber_loss", f"delta must be positive and finite, got {delta!r}")
+    number("huber_loss", "delta", delta, "(0, inf)")
     x, y = _pair("huber_loss", prediction, target)
     d = x - y
     size = ops.abs(d)

@@ -15,6 +15,7 @@ from functools import reduce
 from typing import Any, Sequence
 
 from symgrad import ops, source
+from symgrad.checks import number
 from symgrad.errors import InputError, ShapeError
 from symgrad.nn.module import parameters_of
 from symgrad.node import Expr, Parameter
@@ -31,7 +32,9 @@ def _weights(name: str, what: Any, biases: bool) -> list[Parameter]:
     return chosen
 
 
-def _total(terms: list[Expr], strength: Any) -> Expr:
+def _total(name: str, terms: list[Expr], strength: Any) -> Expr:
+    if not isinstance(strength, Expr):
+        number(f"regularizers.{name}", "strength", strength)
     total = reduce(lambda a, b: a + b, terms)
     return total if isinstance(strength, (int, float)) and strength == 1 else total * strength
 
@@ -39,13 +42,13 @@ def _total(terms: list[Expr], strength: Any) -> Expr:
 def l1(parameters: Any, strength: Any = 1.0, biases: bool = False) -> Expr:
     """strength * sum |w|, the lasso. Its gradient is strength * sign(w), 0 at 0."""
     chosen = _weights("l1", parameters, biases)
-    return _total([ops.sum(ops.abs(p)) for p in chosen], strength)
+    return _total("l1", [ops.sum(ops.abs(p)) for p in chosen], strength)
 
 
 def l2(parameters: Any, strength: Any = 1.0, biases: bool = False) -> Expr:
     """strength * sum w^2 (no factor 1/2). Its gradient is 2 strength w."""
     chosen = _weights("l2", parameters, biases)
-    return _total([ops.sum(p * p) for p in chosen], strength)
+    return _total("l2", [ops.sum(p * p) for p in chosen], strength)
 
 
 def group_lasso(parameters: Any, strength: Any = 1.0, axis: int = -1, biases: bool = False) -> Expr:
@@ -63,7 +66,7 @@ def group_lasso(parameters: Any, strength: Any = 1.0, axis: int = -1, biases: bo
             )
         size: Any = p.shape[axis]
         terms.append(ops.sum(_norms(p, axis)) * math.sqrt(size))
-    return _total(terms, strength)
+    return _total("group_lasso", terms, strength)
 
 
 def _norms(p: Expr, axis: int) -> Expr:
@@ -80,7 +83,7 @@ def tie(a: Expr, b: Expr, strength: Any = 1.0) -> Expr:
             + source.quote(source.here())
         )
     difference = a - b
-    return _total([ops.sum(difference * difference)], strength)
+    return _total("tie", [ops.sum(difference * difference)], strength)
 
 
 def task_relationship(weights: Sequence[Expr], strength: Any = 1.0, spread: Any = 1.0) -> Expr:
@@ -95,7 +98,9 @@ def task_relationship(weights: Sequence[Expr], strength: Any = 1.0, spread: Any 
             "regularizers.task_relationship: the weights of two tasks or more, of one shape, got "
             f"{', '.join(map(show, shapes)) or 'none'}" + source.quote(source.here())
         )
+    if not isinstance(spread, Expr):
+        number("regularizers.task_relationship", "spread", spread)
     count = len(shapes)
     mean = reduce(lambda a, b: a + b, weights) * (1 / count)
     apart = reduce(lambda a, b: a + b, [ops.sum(ops.square(a - mean)) for a in weights])
-    return _total([ops.sum(mean * mean) + apart * (spread / count)], strength)
+    return _total("task_relationship", [ops.sum(mean * mean) + apart * (spread / count)], strength)

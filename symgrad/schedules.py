@@ -15,8 +15,8 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
-from symgrad import ops, source
-from symgrad.errors import InputError
+from symgrad import ops
+from symgrad.checks import number
 from symgrad.node import Expr
 
 Formula = Callable[[Any, Any], Any]  # (t, the namespace of functions) -> learning rate
@@ -44,24 +44,12 @@ Rate = Union[float, Schedule]
 
 def check_rate(name: str, value: Any) -> float:
     """A learning rate: a finite number, not negative."""
-    numbers = (int, float, np.floating, np.integer)
-    number = isinstance(value, numbers) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
-        raise InputError(
-            f"{name}: a learning rate must be finite and not negative, got {value!r}"
-            + source.quote(source.here())
-        )
-    return float(value)
+    return number(name, "a learning rate", value)
 
 
 def _positive(name: str, **values: Any) -> None:
     for key, value in values.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
-            raise InputError(
-                f"schedules.{name}: {key} must be positive and finite, got {value!r}"
-                + source.quote(source.here())
-            )
+        number(f"schedules.{name}", key, value, "(0, inf)")
 
 
 def constant(lr: float) -> Schedule:
@@ -105,7 +93,9 @@ def warmup(then: Rate, steps: int, start: float = 0.0) -> Schedule:
     """A line from `start` to `then` over `steps` steps, and then `then`, counted from there."""
     _positive("warmup", steps=steps)
     start = check_rate("schedules.warmup", start)
-    after = then if isinstance(then, Schedule) else constant(then)
+    if not isinstance(then, Schedule):
+        then = constant(check_rate("schedules.warmup", then))
+    after = then
     top = float(after(0))
 
     def formula(t: Any, m: Any) -> Any:
@@ -130,8 +120,7 @@ def one_cycle(
     top = check_rate("schedules.one_cycle", max_lr)
     _positive("one_cycle", total_steps=total_steps, div_factor=div_factor)
     _positive("one_cycle", final_div_factor=final_div_factor)
-    if not 0 <= pct_start <= 1:
-        raise InputError(f"schedules.one_cycle: pct_start must be in [0, 1], got {pct_start!r}")
+    number("schedules.one_cycle", "pct_start", pct_start, "[0, 1]")
     low = top / div_factor
     rise, last = pct_start * total_steps - 1, total_steps - 1
 

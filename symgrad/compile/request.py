@@ -220,7 +220,7 @@ def _reached(loss: Expr) -> Iterable[Parameter]:
 def _optimized(
     optimizer: Any, trained: list[Parameter], grads: Sequence[Expr]
 ) -> Mapping[Any, Any]:
-    if not hasattr(optimizer, "updates"):
+    if not hasattr(optimizer, "updates") or isinstance(optimizer, type):
         raise InputError(
             f"the optimizer must have a method updates(params, grads), got {optimizer!r}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from symgrad import init as initialisers
+from symgrad.checks import number
 from symgrad.nn import functional
 from symgrad.nn.linear import check_sizes
 from symgrad.nn.module import Module, declared
@@ -28,7 +29,12 @@ class PReLU(Module):
     ) -> None:
         super().__init__(name, dtype)
         check_sizes(self.label, num_parameters=num_parameters)
-        self.num_parameters, self.init = num_parameters, init
+        self.num_parameters = num_parameters
+        self.init = number(self.label, "init", init, "(-inf, inf)")
+
+    @classmethod
+    def _kind(cls) -> str:
+        return "prelu"
 
     @declared
     def weight(self) -> Parameter:

@@ -13,6 +13,7 @@ import math
 from typing import Any, Sequence
 
 from symgrad import dtypes, ops, source
+from symgrad.checks import number
 from symgrad.errors import DTypeError, InputError, ShapeError
 from symgrad.nn.statistics import record
 from symgrad.node import Expr, Iota, Random, SizeOf, State
@@ -40,7 +41,10 @@ def relu(x: Any) -> Expr:
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Expr:
     """x where x > 0, negative_slope * x elsewhere."""
-    return apply("leaky_relu", floating("leaky_relu", x), negative_slope)
+    x = floating("leaky_relu", x)
+    if not isinstance(negative_slope, Expr):
+        number("leaky_relu", "negative_slope", negative_slope, "(-inf, inf)")
+    return apply("leaky_relu", x, negative_slope)
 
 
 def prelu(x: Any, weight: Any) -> Expr:
@@ -62,7 +66,8 @@ def prelu(x: Any, weight: Any) -> Expr:
 
 def elu(x: Any, alpha: float = 1.0) -> Expr:
     """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
-    return apply("elu", floating("elu", x), alpha)
+    x = floating("elu", x)
+    return apply("elu", x, number("elu", "alpha", alpha, "(-inf, inf)"))
 
 
 def selu(x: Any) -> Expr:
@@ -96,12 +101,8 @@ def silu(x: Any) -> Expr:
 def softplus(x: Any, beta: float = 1.0) -> Expr:
     """log(1 + exp(beta * x)) / beta. Exact everywhere: PyTorch turns linear at beta * x > 20."""
     x = floating("softplus", x)
-    if beta == 1:
+    if number("softplus", "beta", beta, "(0, inf)") == 1:
         return apply("softplus", x)
-    if not beta > 0:
-        raise InputError(
-            f"softplus: beta must be positive, got {beta!r}" + source.quote(source.here())
-        )
     return apply("softplus", x * beta) / beta
 
 
@@ -117,24 +118,31 @@ def tanh(x: Any) -> Expr:
 
 def softmax(x: Any, axis: int = -1) -> Expr:
     """exp(x) / sum(exp(x)) along an axis."""
-    e = ops.exp(floating("softmax", x))
+    e = ops.exp(_with_axis("softmax", x, axis))
     return e / ops.sum(e, axis=axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Expr:
     """x - log(sum(exp(x))) along an axis."""
-    x = floating("log_softmax", x)
+    x = _with_axis("log_softmax", x, axis)
     return x - ops.logsumexp(x, axis=axis, keepdims=True)
+
+
+def _with_axis(name: str, x: Any, axis: Any) -> Expr:
+    """A floating operand that has this axis."""
+    x = floating(name, x)
+    whole = isinstance(axis, int) and not isinstance(axis, bool)
+    if not whole or not -x.ndim <= axis < x.ndim:
+        raise ShapeError(
+            f"{name}: no axis {axis!r} in {show(x.shape)}" + source.quote(source.here())
+        )
+    return x
 
 
 # -- dropout ----------------------------------------------------------------------------------
 def check_probability(name: str, p: Any) -> float:
     """A dropout probability: a number in [0, 1)."""
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p < 1:
-        raise InputError(
-            f"{name}: the probability p must be in [0, 1), got {p!r}" + source.quote(source.here())
-        )
-    return float(p)
+    return number(name, "the probability p", p, "[0, 1)")
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Expr:
@@ -176,6 +184,7 @@ def layer_norm(
     The last axis when no shape is given; the variance is the biased one, as in PyTorch.
     """
     x = floating("layer_norm", x)
+    number("layer_norm", "eps", eps)
     if normalized_shape is None:
         normalized_shape = x.shape[-1:]  # type: ignore[assignment]
     elif isinstance(normalized_shape, int):
@@ -202,6 +211,7 @@ def group_norm(
 ) -> Expr:
     """Normalise every sample over groups of neighbouring channels (axis 1) and all later axes."""
     x = floating("group_norm", x)
+    number("group_norm", "eps", eps)
     channels = x.shape[1] if x.ndim > 1 else 0
     if isinstance(channels, Dim) or not channels or groups < 1 or channels % groups:
         raise ShapeError(
@@ -231,6 +241,8 @@ def batch_norm(
     states (by the batch when there are none).
     """
     x = floating("batch_norm", x)
+    number("batch_norm", "momentum", momentum, "[0, 1]")
+    number("batch_norm", "eps", eps)
     if x.ndim < 2:
         raise ShapeError(
             f"batch_norm: takes (n, channels, ...), got {show(x.shape)}"
@@ -327,6 +339,6 @@ def attention(
         else:
             scores = scores + mask
     weights = softmax(scores)
-    if dropout_p:
+    if check_probability("attention", dropout_p):
         weights = dropout(weights, dropout_p, training)
     return ops.matmul(weights, v)

@@ -8,11 +8,11 @@ In: expressions. Out: expressions with new numbers at each call, the same in eve
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from symgrad import dtypes, ops, source
-from symgrad.errors import DTypeError, InputError
+from symgrad.checks import number
+from symgrad.errors import DTypeError
 from symgrad.nn.functional import check_probability, floating
 from symgrad.nn.linear import check_sizes
 from symgrad.nn.module import Module
@@ -26,20 +26,10 @@ def gaussian_noise(x: Any, std: float = 0.1, training: bool = True) -> Expr:
     The identity when `training` is False. Noise on inputs penalises the gradient by them (Bishop,
     1995), noise on weights makes flat minima (Goodfellow et al., 2016, 7.5).
     """
-    x, std = floating("gaussian_noise", x), _deviation("gaussian_noise", std)
+    x, std = floating("gaussian_noise", x), number("gaussian_noise", "std", std)
     if not training or std == 0:
         return x
     return x + Random.of("normal", x.shape, x.dtype) * std
-
-
-def _deviation(name: str, std: Any) -> float:
-    number = isinstance(std, (int, float)) and not isinstance(std, bool)
-    if not number or not 0 <= std < math.inf:
-        raise InputError(
-            f"{name}: std must be finite and not negative, got {std!r}"
-            + source.quote(source.here())
-        )
-    return float(std)
 
 
 def label_noise(labels: Any, classes: int, p: float = 0.1, training: bool = True) -> Expr:
@@ -67,7 +57,7 @@ class GaussianNoise(Module):
 
     def __init__(self, std: float = 0.1, *, name: str | None = None) -> None:
         super().__init__(name)
-        self.std = _deviation(self.label, std)
+        self.std = number(self.label, "std", std)
 
     def __call__(self, x: Expr, training: bool = False) -> Expr:
         return gaussian_noise(x, self.std, training)

@@ -10,6 +10,7 @@ from typing import Any, Sequence
 
 from symgrad import init as initialisers
 from symgrad import source
+from symgrad.checks import flag, number
 from symgrad.errors import ShapeError
 from symgrad.nn import functional
 from symgrad.nn.linear import check_sizes
@@ -55,7 +56,12 @@ class LayerNorm(_Affine):
         one = isinstance(normalized_shape, int)
         self.shape = (normalized_shape,) if one else tuple(normalized_shape)  # type: ignore
         check_sizes(self.label, **{f"axis {i}": s for i, s in enumerate(self.shape)})
-        self.eps, self.affine = eps, affine
+        if not self.shape:
+            raise ShapeError(
+                f"{self.label}: the normalized shape () has no axis" + source.quote(source.here())
+            )
+        self.eps = number(self.label, "eps", eps)
+        self.affine = flag(self.label, "affine", affine)
 
     def __call__(self, x: Expr) -> Expr:
         return functional.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
@@ -81,7 +87,9 @@ class GroupNorm(_Affine):
                 f"{self.label}: {channels} channels do not make {groups} groups"
                 + source.quote(source.here())
             )
-        self.groups, self.shape, self.eps, self.affine = groups, (channels,), eps, affine
+        self.groups, self.shape = groups, (channels,)
+        self.eps = number(self.label, "eps", eps)
+        self.affine = flag(self.label, "affine", affine)
 
     def __call__(self, x: Expr) -> Expr:
         x = as_expr(self.label, x)
@@ -107,7 +115,10 @@ class BatchNorm(_Affine):
     ) -> None:
         super().__init__(name, dtype)
         check_sizes(self.label, features=features)
-        self.shape, self.momentum, self.eps, self.affine = (features,), momentum, eps, affine
+        self.shape = (features,)
+        self.momentum = number(self.label, "momentum", momentum, "[0, 1]")
+        self.eps = number(self.label, "eps", eps)
+        self.affine = flag(self.label, "affine", affine)
 
     @declared
     def running_mean(self) -> State:

@@ -9,11 +9,11 @@ subclass.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Callable, Mapping, Sequence, Union
 
 from symgrad import dtypes, names, ops, source
-from symgrad.errors import GraphError, InputError, ShapeError
+from symgrad.checks import bad, flag, number
+from symgrad.errors import GraphError, ShapeError
 from symgrad.node import Constant, Expr, Parameter, State
 from symgrad.schedules import Schedule, check_rate
 from symgrad.sizes import show
@@ -21,18 +21,6 @@ from symgrad.sizes import show
 Updates = dict[Parameter, Expr]
 Rate = Union[float, Expr, Schedule, Callable[[Expr], Any]]
 Constraint = Callable[[Expr], Expr]
-
-
-def fail(what: str) -> InputError:
-    return InputError(what + source.quote(source.here()))
-
-
-def _number(owner: str, name: str, value: Any, low: float, high: float = math.inf) -> float:
-    """A hyperparameter in [low, high)."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value < high:
-        raise fail(f"{owner}: {name} must be in [{low:g}, {high:g}), got {value!r}")
-    return float(value)
 
 
 class Optimizer:
@@ -59,24 +47,33 @@ class Optimizer:
         constraints: Constraint | Mapping[Parameter, Constraint] | None = None,
         name: str | None = None,
     ) -> None:
-        self.name = name or type(self).__name__.lower()
+        self.name = type(self).__name__.lower() if name is None else name
+        if not isinstance(self.name, str) or not self.name:
+            raise bad(type(self).__name__.lower(), f"name must be a non-empty string, got {name!r}")
         self._given_name = name is not None
-        self.weight_decay = self._checked("weight_decay", weight_decay)
-        self.maximize = maximize
-        self.clip_norm = None if clip_norm is None else self._positive("clip_norm", clip_norm)
-        self.clip_value = None if clip_value is None else self._positive("clip_value", clip_value)
-        self.constraints = constraints
+        self.weight_decay = number(self.name, "weight_decay", weight_decay)
+        self.maximize = flag(self.name, "maximize", maximize)
+        self.clip_norm = self._limit("clip_norm", clip_norm)
+        self.clip_value = self._limit("clip_value", clip_value)
+        self.constraints = self._projections(constraints)
         self.dtype: str | None = None  # of scalars: the widest of the parameters'
         self._states: dict[Any, State] = {}
         self.lr = lr
 
-    def _checked(self, name: str, value: Any, low: float = 0.0, high: float = math.inf) -> float:
-        return _number(self.name, name, value, low, high)
+    def _limit(self, name: str, value: Any) -> float | None:
+        return None if value is None else number(self.name, name, value, "(0, inf)")
 
-    def _positive(self, name: str, value: Any) -> float:
-        if value == 0:
-            raise fail(f"{self.name}: {name} must be positive, got {value!r}")
-        return self._checked(name, value)
+    def _projections(self, given: Any) -> Any:
+        """One projection, or one for each of some parameters."""
+        wanted = list(given.values()) if isinstance(given, Mapping) else [given]
+        for projection in wanted:
+            if projection is not None and not callable(projection):
+                raise bad(
+                    self.name,
+                    "constraints must be a projection such as sg.constraints.max_norm(2), or a "
+                    f"dict of them by parameter, got {projection!r}",
+                )
+        return given
 
     def rename(self, name: str) -> None:
         """Another name, unless the user chose this one or states are named after it already."""
@@ -167,7 +164,7 @@ class Optimizer:
         if isinstance(grads, Mapping):
             missing = [p.name for p in params if p not in grads]
             if missing:
-                raise fail(f"{self.name}: no gradient for {', '.join(missing)}")
+                raise bad(self.name, f"no gradient for {', '.join(missing)}")
             grads = [grads[p] for p in params]
         gradients = self._gradients(params, grads)
         names.settle(params)

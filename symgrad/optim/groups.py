@@ -14,9 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from symgrad import source
+from symgrad.checks import bad
 from symgrad.errors import GraphError
 from symgrad.node import Expr, Parameter
-from symgrad.optim.base import Optimizer, Updates, fail
+from symgrad.optim.base import Optimizer, Updates
 
 
 class Groups:
@@ -30,7 +31,7 @@ class Groups:
         for key, group in pairs:
             self.optimizers[key], self.members[key] = _pair(key, group)
         if not self.optimizers:
-            raise fail("groups: there is no optimizer")
+            raise bad("groups", "there is no optimizer")
         self._check()
         self._rename()
 
@@ -67,12 +68,13 @@ class Groups:
                 owner.update({id(p): key for p in members})
             found[key] = [p for p in members if id(p) not in still]
             if not found[key]:
-                raise fail(f"groups: {_called(key)} has no parameter to train")
+                raise bad("groups", f"{_called(key)} has no parameter to train")
         for p in (p for able in reached.values() for p in able):
             if id(p) not in owner and id(p) not in still:
-                raise fail(
-                    f"groups: {p.name!r} is in no group: put it into one, give a group without "
-                    "parameters for all the others, or freeze it by frozen="
+                raise bad(
+                    "groups",
+                    f"{p.name!r} is in no group: put it into one, give a group without "
+                    "parameters for all the others, or freeze it by frozen=",
                 )
         return found
 
@@ -83,14 +85,15 @@ class Groups:
             for p in members or ():
                 other = owner.setdefault(id(p), key)
                 if other != key:
-                    raise fail(f"groups: {p.name!r} is in {_called(other)} and in {_called(key)}")
+                    raise bad("groups", f"{p.name!r} is in {_called(other)} and in {_called(key)}")
         seen: dict[int, Any] = {}
         for key, optimizer in self.optimizers.items():
             other = seen.setdefault(id(optimizer), key)
             if other != key:
-                raise fail(
-                    f"groups: {_called(other)} and {_called(key)} have the same optimizer object "
-                    f"{optimizer!r}: make one for each"
+                raise bad(
+                    "groups",
+                    f"{_called(other)} and {_called(key)} have the same optimizer object "
+                    f"{optimizer!r}: make one for each",
                 )
 
     def _rename(self) -> None:
@@ -122,15 +125,16 @@ def _pair(key: Any, group: Any) -> tuple[Any, list[Parameter] | None]:
     pair = isinstance(group, (tuple, list)) and len(group) == 2
     optimizer, members = group if pair else (group, None)
     if not callable(getattr(optimizer, "updates", None)):
-        raise fail(
-            f"groups: {_called(key)} must be an optimizer, or a pair (optimizer, parameters), "
-            f"got {group!r}"
+        raise bad(
+            "groups",
+            f"{_called(key)} must be an optimizer, or a pair (optimizer, parameters), "
+            f"got {group!r}",
         )
     if members is None:
         return optimizer, None
     found = parameters_of(members)
     if not found:
-        raise fail(f"groups: {_called(key)} has no parameters")
+        raise bad("groups", f"{_called(key)} has no parameters")
     return optimizer, found
 
 

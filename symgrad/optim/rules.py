@@ -12,8 +12,9 @@ import math
 from typing import Any
 
 from symgrad import ops
+from symgrad.checks import bad, flag, number
 from symgrad.node import Constant, Expr, Parameter
-from symgrad.optim.base import Optimizer, Rate, Updates, fail
+from symgrad.optim.base import Optimizer, Rate, Updates
 
 
 class SGD(Optimizer):
@@ -32,11 +33,15 @@ class SGD(Optimizer):
         **options: Any,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)
-        self.momentum = self._checked("momentum", momentum)
-        self.dampening = self._checked("dampening", dampening, -math.inf)
-        self.nesterov = nesterov
+        self.momentum = number(self.name, "momentum", momentum)
+        self.dampening = number(self.name, "dampening", dampening, "(-inf, inf)")
+        self.nesterov = flag(self.name, "nesterov", nesterov)
         if nesterov and (momentum == 0 or dampening != 0):
-            raise fail(f"{self.name}: nesterov needs a momentum and no dampening")
+            raise bad(
+                self.name,
+                "nesterov needs a momentum and no dampening, got momentum "
+                f"{momentum!r} and dampening {dampening!r}",
+            )
 
     def _decayed(self, p: Parameter, g: Expr) -> Expr:
         return super()._decayed(p, g) if self.momentum else g  # see rule
@@ -76,11 +81,11 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise fail(f"{self.name}: betas must be two numbers, got {betas!r}")
-        b1, b2 = betas
-        self.betas = (self._checked("beta1", b1, 0, 1), self._checked("beta2", b2, 0, 1))
-        self.eps = self._checked("eps", eps)
-        self.amsgrad = amsgrad
+            raise bad(self.name, f"betas must be two numbers, got {betas!r}")
+        first, second = (number(self.name, "betas", beta, "[0, 1)") for beta in betas)
+        self.betas = (first, second)
+        self.eps = number(self.name, "eps", eps)
+        self.amsgrad = flag(self.name, "amsgrad", amsgrad)
 
     def _decayed(self, p: Parameter, g: Expr) -> Expr:
         return g if self.decoupled else super()._decayed(p, g)
@@ -150,10 +155,10 @@ class RMSprop(Optimizer):
         **options: Any,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)
-        self.alpha = self._checked("alpha", alpha, 0, 1)
-        self.eps = self._checked("eps", eps)
-        self.momentum = self._checked("momentum", momentum)
-        self.centered = centered
+        self.alpha = number(self.name, "alpha", alpha, "[0, 1)")
+        self.eps = number(self.name, "eps", eps)
+        self.momentum = number(self.name, "momentum", momentum)
+        self.centered = flag(self.name, "centered", centered)
 
     def rule(self, p: Parameter, g: Expr) -> Updates:
         v = self.moment("v", p)
@@ -188,9 +193,10 @@ class Adagrad(Optimizer):
         **options: Any,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, **options)
-        self.lr_decay = self._checked("lr_decay", lr_decay)
-        self.start = self._checked("initial_accumulator_value", initial_accumulator_value)
-        self.eps = self._checked("eps", eps)
+        self.lr_decay = number(self.name, "lr_decay", lr_decay)
+        name, start = "initial_accumulator_value", initial_accumulator_value
+        self.start = number(self.name, name, start)
+        self.eps = number(self.name, "eps", eps)
 
     def rule(self, p: Parameter, g: Expr) -> Updates:
         s = self.moment("sum", p, self.start)
