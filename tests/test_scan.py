@@ -452,3 +452,16 @@ def test_slices_that_index_stay_in_range() -> None:
     ids, table = sg.input("ids", (4,), "int32"), sg.input("table", (3, 2))
     _, ys = sg.scan(lambda c, k: (c, sg.take(table, k, axis=0)), (), ids)
     assert sg.equivalent(ys, sg.take(table, ids, axis=0))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_labels_out_of_range_within_a_body(target: str) -> None:
+    """What slices index is checked where the sequence is handed in."""
+    ids, table = sg.input("ids", (4, 2), "int32"), sg.input("table", (3, 2))
+    _, ys = sg.scan(lambda c, k: (c, sg.take(table, k, axis=0)), (), ids)
+    f = sg.function([ids, table], ys, target=target)
+    T = np.arange(6, dtype="float32").reshape(3, 2)
+    K = np.array([[0, 1], [2, 2], [1, 0], [0, 0]], "int32")
+    np.testing.assert_array_equal(f(K, T), T[K])
+    with pytest.raises(errors.InputError, match="ids"):
+        f(K + 1, T)

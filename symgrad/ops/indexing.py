@@ -12,7 +12,7 @@ a call can refuse a label that is out of range.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -30,6 +30,7 @@ from symgrad.node import (
     Map,
     Reindex,
     Reshape,
+    Scan,
     SizeOf,
     toposort,
 )
@@ -329,7 +330,10 @@ def domains(outputs: Iterable[Expr]) -> dict[Input, Domain]:
     {'y': (0, 10)}
     """
     found: dict[Input, Domain] = {}
-    for node in toposort(outputs):
+    order = toposort(outputs)
+    scans = [n for n in order if isinstance(n, Scan)]
+    cut: dict[Expr, Expr] = {s: e for n in scans for s, e in zip(n.slots, n.sequences)}
+    for node in order:
         labels: Expr
         high: Size | None
         if isinstance(node, Gather):
@@ -340,7 +344,7 @@ def domains(outputs: Iterable[Expr]) -> dict[Input, Domain]:
                 labels, high = node.args[1], _classes(node.args[0])
         else:
             continue
-        leaf, also = _input(labels)
+        leaf, also = _input(labels, cut)
         if leaf is None or high is None:
             continue
         known = found.get(leaf)
@@ -351,35 +355,37 @@ def domains(outputs: Iterable[Expr]) -> dict[Input, Domain]:
     return found
 
 
-def _bare(e: Expr) -> Expr:
-    """An expression without moves that keep all its elements."""
+def _bare(e: Expr, cut: Mapping[Expr, Expr] = {}) -> Expr:
+    """An expression without moves that keep all its elements; `cut` gives the sequence that a slot
+    of a loop is a slice of."""
     while (
         isinstance(e, Reshape)
         or (isinstance(e, Contract) and len(e.args) == 1 and not e.summed)
         or (isinstance(e, Map) and e.op in ("to_int32", "to_int64", "stop_gradient"))
+        or e in cut
     ):
-        e = e.args[0]
+        e = cut[e] if e in cut else e.args[0]
     return e
 
 
-def _input(e: Expr) -> tuple[Input | None, int | None]:
+def _input(e: Expr, cut: Mapping[Expr, Expr]) -> tuple[Input | None, int | None]:
     """The input that labels come from, and a number besides them that stands for no label.
 
     Labels y may be `where(y != k, y, 0)`, those that are k being left out; or mixed with others by
     a condition that depends on no input, such as a random one.
     """
-    e = _bare(e)
+    e = _bare(e, cut)
     if isinstance(e, Input):
         return (e if dtypes.is_integer(e.dtype) else None), None
     if isinstance(e, Map) and e.op == "where":
-        condition, first, second = map(_bare, e.args)
+        condition, first, second = (_bare(a, cut) for a in e.args)
         if isinstance(condition, Map) and condition.op == "not_equal":
-            leaf, absent = map(_bare, condition.args)
+            leaf, absent = (_bare(a, cut) for a in condition.args)
             if leaf is first and isinstance(leaf, Input) and isinstance(absent, Constant):
                 number = absent.scalar
                 return leaf, None if number is None else int(number)
         if not any(isinstance(n, Input) for n in toposort([condition])):
-            return _input(first) if isinstance(first, Input) else _input(second)
+            return _input(first if isinstance(first, Input) else second, cut)
     return None, None
 
 
