@@ -12,6 +12,7 @@ derivatives go through the steps like through everything else.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable
 
 from symgrad import dtypes, source
@@ -47,8 +48,8 @@ def scan(
     are drawn once for all steps. The new carry has the form, shapes and dtypes of the carry.
     As in `jax.lax.scan`. ShapeError, DTypeError and InputError for what does not fit.
 
-    >>> W = parameter("W", (4, 4))
-    >>> h, hs = scan(lambda h, x: (tanh(x + h @ W),) * 2, zeros((2, 4)), input("x", (7, 2, 4)))
+    >>> W, h0 = parameter("W", (4, 4)), np.zeros((2, 4), "float32")
+    >>> h, hs = scan(lambda h, x: (tanh(x + h @ W),) * 2, h0, input("x", (7, 2, 4)))
     >>> h.shape, hs.shape
     ((2, 4), (7, 2, 4))
     """
@@ -56,8 +57,10 @@ def scan(
     steps = _length(cut, length)
     given = leaves(carry)
     first = [core.as_expr("scan: the carry", e) for e in given]
+    of_carry, of_slice = _arguments(body)
+    names = [*_names(sequences, of_slice), *_names(carry, of_carry)]
     for _ in range(len(first) + 1):  # one dtype may follow from the other
-        slots = _slots(sequences, cut, carry, first)
+        slots = _slots(names, cut, first)
         news, outputs = _build(body, slots, carry, sequences, first)
         wider = [_widened(g, f, n) for g, f, n in zip(given, first, news)]
         if all(a is b for a, b in zip(wider, first)):
@@ -169,8 +172,16 @@ def _length(cut: list[Expr], length: Size | None) -> Size:
     return found
 
 
-def _slots(sequences: Form, cut: list[Expr], carry: Form, first: list[Expr]) -> tuple[Slot, ...]:
-    names = [*_names(sequences, "x"), *_names(carry, "carry")]
+def _arguments(body: Callable[..., Any]) -> tuple[str, str]:
+    """What the body calls carry and slices."""
+    code = getattr(body, "__code__", None)
+    given = code.co_varnames[: code.co_argcount] if code is not None else ()
+    given = given[1:] if inspect.ismethod(body) else given
+    carry, slices = [name.strip("_") for name in (*given, "", "")[:2]]
+    return carry or "carry", slices or "x"
+
+
+def _slots(names: list[str], cut: list[Expr], first: list[Expr]) -> tuple[Slot, ...]:
     like = [*((e.shape[1:], e.dtype) for e in cut), *((e.shape, e.dtype) for e in first)]
     return tuple(
         Slot(name, shape, dtype, position, _depth)

@@ -256,7 +256,7 @@ def test_what_the_loss_does_not_depend_on() -> None:
     gradients = sg.grad(a, w)
     # the carry that has no part in the loss has no cotangent
     (back,) = [loop for loop in results(toposort([gradients])) if loop.reverse]
-    assert [slot.name for slot in back.carries] == ["dcarry0", "dw"]
+    assert [slot.name for slot in back.carries] == ["dc0", "dw"]
 
 
 # -- the form of derivatives -----------------------------------------------------------------------
@@ -465,3 +465,14 @@ def test_labels_out_of_range_within_a_body(target: str) -> None:
     np.testing.assert_array_equal(f(K, T), T[K])
     with pytest.raises(errors.InputError, match="ids"):
         f(K + 1, T)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+def test_a_loop_reads_as_a_recurrence() -> None:
+    xs, W, h0 = sg.input("xs", (5, 4)), sg.parameter("W", (4, 4)), sg.input("h0", (4,))
+    last, hs = sg.scan(lambda h, x: (sg.tanh(x + h @ W),) * 2, h0, xs, reverse=True)
+    assert str(last) == "last_[reversed](h, h(0) := h0, h ← tanh(x + Wᵀ h), x ∈ xs)"
+    assert "steps_[reversed]" in str(hs) and r"\mathbf{x} \in \mathbf{xs}" in last.latex()
+    assert "dh ← W" in str(sg.grad(sg.sum(hs), W))
+    with pytest.raises(errors.GraphError, match="scan has no form in SymPy"):
+        last.sympy()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Sequence
 from symgrad.derive.algebra import add, cast, is_float, mul, transpose, zeros
 from symgrad.derive.residuals import residuals
 from symgrad.loop import Loop, around, body, captured
-from symgrad.node import Contract, Expr, Scan, ScatterAdd, SizeOf, Slot
+from symgrad.node import Contract, Expr, Leaf, Map, Scan, ScatterAdd, SizeOf, Slot
 from symgrad.rewrite.engine import substitute
 from symgrad.sizes import Shape
 
@@ -161,14 +161,13 @@ class _Back:
         return known[key][0]
 
     def carry(self, role: str, of: Expr, initial: Expr) -> Slot:
-        slot = self._slot(f"d{of.name}", role, of, initial.shape)
+        slot = self._slot(f"d{_name(of)}", role, of, initial.shape)
         self.carries.append(slot)
         self.initials.append(initial)
         return slot
 
-    def sequence(self, role: str, of: Expr, sequence: Expr) -> Slot:
-        name = of.name if role == "kept" else f"d{of.name}"
-        slot = self._slot(name, role, of, sequence.shape[1:])
+    def sequence(self, role: str, of: Expr, sequence: Expr, name: str = "") -> Slot:
+        slot = self._slot(name or f"d{_name(of)}", role, of, sequence.shape[1:])
         self.slices.append(slot)
         self.sequences.append(sequence)
         return slot
@@ -193,7 +192,9 @@ class _Back:
         mine = [e for e in stacks if not self.own(e) and not self.constant(e)]
         roots = [*self.news, *mine]
         kept = residuals(roots, self.results)
-        slots = {e: self.sequence("kept", e, self.first(e)) for e in kept}
+        slots: dict[Expr, Expr] = {}
+        for e, name in zip(kept, _names(kept)):
+            slots[e] = self.sequence("kept", e, self.first(e), name)
         new = substitute(roots, slots)
         loop = Loop(
             (*self.slices, *self.carries),
@@ -204,6 +205,20 @@ class _Back:
             self.reverse,
         )
         return _Made(self, loop, dict(zip(map(id, mine), new[len(self.news) :])))
+
+
+def _name(e: Expr) -> str:
+    """A word for a node: its declared name, its function, or its kind."""
+    return e.name if isinstance(e, (Leaf, Map)) else e.kind
+
+
+def _names(nodes: Sequence[Expr]) -> list[str]:
+    """The same, numbered where one comes several times."""
+    words = [_name(e) for e in nodes]
+    return [
+        f"{word}{words[:i].count(word) + 1}" if words.count(word) > 1 else word
+        for i, word in enumerate(words)
+    ]
 
 
 @dataclass

@@ -332,22 +332,23 @@ class _Layers(_Recurrent):
         reverse: bool,
     ) -> tuple[State, Expr]:
         """One layer in one direction over (time, batch, features)."""
-        zs = self._projected(xs, weights)
-        if mask is None:
+        names = ("h", "c")[: self.STATES]
 
-            def step(state: State, z: Expr) -> tuple[State, Expr]:
-                new = self._advance(z, state, weights)
-                return new, new[0]
+        def step(before: dict[str, Expr], slices: dict[str, Expr]) -> tuple[dict[str, Expr], Expr]:
+            state = tuple(before.values())
+            new = self._advance(slices["x"], state, weights)
+            output = new[0]
+            if mask is not None:
+                inside = slices["inside"]
+                new = tuple(ops.where(inside, n, s) for n, s in zip(new, state))
+                output = ops.where(inside, output, 0)
+            return dict(zip(names, new)), output
 
-            return scan(step, start, zs, reverse=reverse)
-
-        def masked(state: State, slices: tuple[Expr, Expr]) -> tuple[State, Expr]:
-            z, inside = slices
-            new = self._advance(z, state, weights)
-            kept = tuple(ops.where(inside, n, s) for n, s in zip(new, state))
-            return kept, ops.where(inside, new[0], 0)
-
-        return scan(masked, start, (zs, mask), reverse=reverse)
+        sequences = {"x": self._projected(xs, weights)}
+        if mask is not None:
+            sequences["inside"] = mask
+        last, outputs = scan(step, dict(zip(names, start)), sequences, reverse=reverse)
+        return tuple(last.values()), outputs
 
 
 class RNN(_Layers, _Elman):

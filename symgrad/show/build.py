@@ -25,11 +25,13 @@ from symgrad.node import (
     Reduce,
     Reindex,
     Reshape,
+    Scan,
     ScatterAdd,
     SizeOf,
 )
 from symgrad.show import products
 from symgrad.show.forms import form
+from symgrad.show.loops import loop
 from symgrad.show.meaning import padding, slices
 from symgrad.show.notation import (
     ONE,
@@ -97,6 +99,8 @@ def term(node: Expr, args: Sequence[Term]) -> Term:
     if isinstance(node, ScatterAdd):
         below = (f"axis {node.axis}",)
         return Call("scatter_add", tuple(args), node.ndim, below=below)
+    if isinstance(node, Scan):
+        return loop(node, args)
     return Call(node.kind, tuple(args), node.ndim)
 
 

@@ -42,6 +42,8 @@ SIGNS = {
     "≤": r"\leq",
     "≥": r"\geq",
     "≠": r"\neq",
+    "∈": r"\in",
+    "←": r"\leftarrow",
     "and": r"\wedge",
     "or": r"\vee",
     "mod": r"\; \mathrm{mod} \;",
