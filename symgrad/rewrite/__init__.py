@@ -140,20 +140,25 @@ def stabilised(outputs: Sequence[Expr], keep: Sequence[Expr]) -> tuple[list[Expr
     return substitute(new[:count], back), targets
 
 
-def simplify(e: Any) -> Any:
-    """The expression in its simplest known form; of a list, tuple or dict, all of them together.
+def simplify(e: Any, keep: Iterable[Expr] = ()) -> Any:
+    """The expression in its simplest known form, as a lecture would write it; of a list, tuple or
+    dict, all of them together. Nodes in `keep` are left as they are. What is compiled is simplified
+    by the same rules but for those that are for reading only (`symgrad.rewrite.reading`).
 
     >>> simplify(grad(cross_entropy(z, y), z)) is simplify((softmax(z) - one_hot(y, 10)) / 32)
     True
     """
-    from symgrad.rewrite.reading import (
-        Reader,
-    )  # rules that are for people, not for what is compiled
+    from symgrad.rewrite.reading import Reader
 
     leaves: list[Expr] = []
     _collect(e, leaves)
+    kept = {k for k in keep if k.args}
+    holes: dict[Expr, Expr] = {
+        k: Input(f"kept{i}", k.shape, k.dtype) for i, k in enumerate(sort(kept))
+    }
     reader = Reader()
-    return _restore(e, iter([reader.read(leaf) for leaf in leaves]))
+    found = [reader.read(leaf) for leaf in substitute(leaves, holes)]
+    return _restore(e, iter(substitute(found, {hole: k for k, hole in holes.items()})))
 
 
 def _collect(form: Any, into: list[Expr]) -> None:

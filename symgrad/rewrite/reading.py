@@ -11,6 +11,7 @@ table below as a lecture writes it. Every rule is an identity, proved by `sg.equ
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from symgrad.node import Constant, Contract, Expr, Iota, Map, Reindex, Reshape, ScatterAdd, SizeOf
 from symgrad.rewrite.engine import Rewrite, Rule, RuleSet, Run, Table, substitute
@@ -97,10 +98,10 @@ def scattered(n: Expr) -> Expr | None:
     """A number added at the place of each row's label: that number times a one-hot code."""
     if not isinstance(n, ScatterAdd) or n.axis != n.ndim - 1 or n.axis != n.batch:
         return None
-    value, labels = one_value(n.args[0]), n.args[1]
-    if value is None or any(s != 1 for s in labels.shape[n.batch :]):
+    value, labels, size = one_value(n.args[0]), n.args[1], n.shape[-1]
+    if value is None or not isinstance(size, int) or any(s != 1 for s in labels.shape[n.batch :]):
         return None
-    return _times_one_hot(value, _squeezed(labels, n.batch), n)
+    return _times_one_hot(value, _squeezed(labels, n.batch), size, n.dtype)
 
 
 def _squeezed(labels: Expr, rank: int) -> Expr:
@@ -120,14 +121,14 @@ def placed(n: Expr) -> Expr | None:
     place, size = -offset * terms[0][1], n.shape[0]
     if not isinstance(size, int) or not 0 <= place < size:
         return None
-    return _times_one_hot(value, Constant.of(place, "int32"), n)
+    return _times_one_hot(value, Constant.of(place, "int32"), size, n.dtype)
 
 
-def _times_one_hot(value: Expr, labels: Expr, n: Expr) -> Expr:
+def _times_one_hot(value: Expr, labels: Expr, size: int, dtype: str) -> Expr:
     from symgrad.ops.indexing import one_hot
 
-    code = one_hot(labels, n.shape[-1], dtype=n.dtype)
-    return code if value is Constant.of(1, n.dtype) else Map.of("mul", value, code)
+    code = one_hot(labels, size, dtype=dtype)
+    return code if value is Constant.of(1, dtype) else Map.of("mul", value, code)
 
 
 # -- choices ------------------------------------------------------------------------------------
@@ -209,5 +210,18 @@ class Reader:
         return self.opening.rewrite(self.reading.rewrite(self.simplify.rewrite(e)))
 
     @property
+    def runs(self) -> tuple[Run, ...]:
+        return self.simplify, self.reading, self.opening
+
+    @property
     def log(self) -> list[Rewrite]:
-        return self.simplify.log + self.reading.log + self.opening.log
+        return self.since(())
+
+    def mark(self) -> tuple[int, ...]:
+        """Where the log is now, for `since`."""
+        return tuple(len(r.log) for r in self.runs)
+
+    def since(self, mark: Sequence[int]) -> list[Rewrite]:
+        """What was done after a mark."""
+        starts = mark or (0,) * len(self.runs)
+        return [line for run, start in zip(self.runs, starts) for line in run.log[start:]]

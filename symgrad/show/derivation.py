@@ -25,10 +25,11 @@ from symgrad.node import Constant, Expr, Input, Leaf, Map, toposort
 from symgrad.rewrite import PREPARE, Rewrite, rules, stabilised
 from symgrad.rewrite.engine import rewrite_where_needed, substitute
 from symgrad.rewrite.reading import Reader
+from symgrad.scalar import OPS
 from symgrad.show import names as naming
-from symgrad.show.build import term
+from symgrad.show.build import RENAMED, term
 from symgrad.show.forms import operands
-from symgrad.show.notation import Call, Name, Product, Spread, Term
+from symgrad.show.notation import Call, Cases, Name, Product, Spread, Term
 from symgrad.show.parts import Line, lines, visible
 from symgrad.show.products import transposed
 from symgrad.sizes import Shape
@@ -73,6 +74,15 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Prime:
+    """The derivative of an activation that is defined by cases: elu'(z)."""
+
+    call: Term
+    term: Term
+    shape: Shape
+
+
+@dataclass(frozen=True)
 class Result:
     """The gradient by one target."""
 
@@ -93,6 +103,7 @@ class Derivation:
     loss: Name
     forward: tuple[Line, ...]
     prepared: tuple[Applied, ...]
+    primes: tuple[Prime, ...]
     steps: tuple[Step, ...]
     results: tuple[Result, ...]
     rewrites: tuple[Applied, ...]
@@ -192,7 +203,12 @@ class _Work:
         seed = constant(1, self.loss.dtype)
         self.gradients = cotangents([(self.stable, seed)], self.sources, record)
         self.holes: dict[Expr, Expr] = {}  # cotangents of named values, as names
-        self.known = {id(e): name for e, name in self._read_values()}
+        self.known: dict[int, Term] = {id(e): name for e, name in self._read_values()}
+        self.primes: list[Prime] = []
+        self.slopes: list[Expr] = []
+        for node in reversed(self.order):
+            if isinstance(node, Map):
+                self._name_slope(node)
         for node in self.order:
             name = self.name_of.get(id(node))
             own = self.cotangent[id(node)]
@@ -200,6 +216,23 @@ class _Work:
                 hole = Input(_delta(name.text), own.shape, own.dtype)
                 self.holes[own] = hole
                 self.known[id(hole)] = Name(_delta(name.text), own.ndim, "cotangent")
+
+    def _name_slope(self, node: Map) -> None:
+        """f'(z) for the derivative of a function by its first argument, where it has cases."""
+        if node.op == "where" or not isinstance(self._shown(node.args[0]), Name):
+            return
+        slope = OPS[node.op].partials(node.args, node)[0]
+        if not isinstance(slope, Map) or slope.shape != node.shape:
+            return
+        read = self.reader.read(slope)
+        definition = self._shown(read)
+        if id(read) in self.known or not isinstance(definition, Cases):
+            return
+        name = RENAMED.get(node.op, node.op) + "'"
+        call = Call(name, (self._shown(node.args[0]),), node.ndim, elementwise=True)
+        self.primes.append(Prime(call, definition, node.shape))
+        self.slopes.append(slope)  # known by id, so it must live
+        self.known[id(slope)] = self.known[id(read)] = call
 
     def _read_values(self) -> list[tuple[Expr, Name]]:
         """Named values as they stand in gradients once these are simplified."""
@@ -225,7 +258,7 @@ class _Work:
         for reader, part in pairs:
             via = self._owner(reader)
             groups.setdefault(via.text, (via, []))[1].append(self._with_names(part, mine))
-        start = len(self.reader.log)
+        mark = self.reader.mark()
         through = []
         for via, found in groups.values():
             shown = self._shown(self.reader.read(total(found)))
@@ -235,7 +268,7 @@ class _Work:
         simple = self.reader.read(raw)
         swept, simplified = self._shown(raw), self._shown(simple)
         rules = dict.fromkeys(
-            r.rule for r in self.reader.log[start:] if r.stage not in ("canonicalise",)
+            r.rule for r in self.reader.since(mark) if r.stage not in ("canonicalise",)
         )
         return Step(
             name, of, node.shape, node.where, swept, simplified, tuple(through), tuple(rules)
@@ -278,6 +311,7 @@ class _Work:
             loss,
             self.forward(),
             tuple(self._applied(self.log)),
+            tuple(self.primes),
             tuple(steps),
             results,
             tuple(self._applied(self.reader.log)),
@@ -328,7 +362,7 @@ class _Work:
         return list(found.values())
 
 
-def inline(e: Expr, known: Mapping[int, Name], limit: int = 400) -> Term:
+def inline(e: Expr, known: Mapping[int, Term], limit: int = 400) -> Term:
     """One term without definitions; what would not fit on a page is cut off by dots."""
     terms: dict[int, Term] = {}
     for node in visible([e], known):

@@ -43,7 +43,7 @@ class Line:
 
 
 def lines(
-    outputs: Mapping[str, Expr], known: Mapping[int, Name] | None = None, width: int = WIDTH
+    outputs: Mapping[str, Expr], known: Mapping[int, Term] | None = None, width: int = WIDTH
 ) -> list[Line]:
     """Every output as a line, behind the parts it is made of; `known` are names by id of what
     needs no definition."""
@@ -59,7 +59,7 @@ def lines(
     return work.lines(work.names(named, own))
 
 
-def visible(roots: Iterable[Expr], known: Mapping[int, Name] | None = None) -> list[Expr]:
+def visible(roots: Iterable[Expr], known: Mapping[int, Term] | None = None) -> list[Expr]:
     """What a reader sees of a graph, operands first."""
     known = known or {}
     order: list[Expr] = []
@@ -94,7 +94,7 @@ class _Work:
     def __init__(
         self,
         outputs: Mapping[str, Expr],
-        known: Mapping[int, Name],
+        known: Mapping[int, Term],
         order: Sequence[Expr],
         width: int,
     ) -> None:
@@ -143,7 +143,11 @@ class _Work:
     def names(self, named: Sequence[Expr], own: Mapping[int, str]) -> dict[int, str]:
         """The name of each part: an output's own, the model's, a letter, t1."""
         leaves = {e.name for e in self.order if isinstance(e, Leaf)}
-        used = {n.text for n in self.known.values()} | set(self.labels.values()) | leaves
+        used = (
+            {n.text for n in self.known.values() if isinstance(n, Name)}
+            | set(self.labels.values())
+            | leaves
+        )
         found: dict[int, str] = {}
         for node in named:
             label = self.labels.get(id(node)) or own.get(id(node))

@@ -63,6 +63,9 @@ def fragment(d: Derivation) -> str:
         rewrites = [_rewrite(r) for r in d.prepared]
         parts.append(_section("Rewritten before differentiation", rewrites))
     parts.append(_section("Paths", (p for r in d.results for p in _paths(r))))
+    if d.primes:
+        rows_ = [_row(wrapped(_equal(p.call, p.term)), p.shape) for p in d.primes]
+        parts.append(_section("Local derivatives", rows_))
     if d.steps:
         parts.append(_section("Backward", (_step(s, d.loss) for s in d.steps)))
     parts.append(_section("Result", (_result(r) for r in d.results)))
@@ -95,6 +98,10 @@ def _equation(name: str, rank: int, terms: Sequence[Term], between: str = "") ->
     forms = list(dict.fromkeys(plain(resolved(t)) for t in terms))
     sides = "".join(f"<mo>=</mo>{f}" for f in forms)
     return wrapped(f"<mrow>{symbol(name, rank)}{between}{sides}</mrow>")
+
+
+def _equal(left: Term, right: Term) -> str:
+    return f"<mrow>{plain(resolved(left))}<mo>=</mo>{plain(resolved(right))}</mrow>"
 
 
 def _derivative(loss: Name, of: Name) -> str:

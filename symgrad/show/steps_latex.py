@@ -26,6 +26,7 @@ def rows(d: Derivation) -> list[str]:
     found = [_title("forward")]
     for line in d.forward:
         found.append(rf"{symbol(line.name, line.node.ndim)} &= {in_latex(line.term)}")
+    found += [f"{in_latex(p.call)} &= {in_latex(p.term)}" for p in d.primes]
     if d.steps:
         found.append(_title("backward"))
     for step in d.steps:

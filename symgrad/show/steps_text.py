@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from symgrad.show.derivation import Applied, Derivation, Result, Step
+from symgrad.show.derivation import Applied, Derivation, Prime, Result, Step
 from symgrad.show.listing import text_line
 from symgrad.show.notation import Name, Term
 from symgrad.show.text import text as in_text
@@ -29,6 +29,8 @@ def text(d: Derivation) -> str:
     if d.prepared:
         blocks.append(["Rewritten before differentiation", *_rewrites(d.prepared)])
     blocks.append(["Paths", *(row for r in d.results for row in _paths(r))])
+    if d.primes:
+        blocks.append(["Local derivatives", *(row for p in d.primes for row in _prime(p))])
     if d.steps:
         blocks.append(["Backward", *(row for s in d.steps for row in _step(s, d.loss))])
     blocks.append(["Result", *(row for r in d.results for row in _result(r))])
@@ -43,6 +45,10 @@ def _entry(left: str, shape: Shape, behind: str = "") -> list[str]:
     if len(left) + 2 > COLUMN:
         return [f"  {left}", " " * COLUMN + f"  {right}"]
     return [f"  {left:<{COLUMN - 2}}  {right}"]
+
+
+def _prime(prime: Prime) -> list[str]:
+    return _entry(f"{in_text(prime.call)} = {in_text(prime.term)}", prime.shape)
 
 
 def _paths(result: Result) -> list[str]:

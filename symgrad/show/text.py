@@ -157,7 +157,7 @@ def _big(term: Big) -> str:
 
 def _indexed(term: Indexed) -> str:
     base = term.base
-    if term.rank:
+    if term.rank or isinstance(base, Name) and "_" in base.text:
         return f"[{plain(base)}]_{_letters(term.indices)}"
     return f"{within(base, ATOM)}_{_letters(term.indices)}"
 
