@@ -471,7 +471,7 @@ def test_labels_out_of_range_within_a_body(target: str) -> None:
 def test_a_loop_reads_as_a_recurrence() -> None:
     xs, W, h0 = sg.input("xs", (5, 4)), sg.parameter("W", (4, 4)), sg.input("h0", (4,))
     last, hs = sg.scan(lambda h, x: (sg.tanh(x + h @ W),) * 2, h0, xs, reverse=True)
-    assert str(last) == "last_[reversed](h, h(0) := h0, h ← tanh(x + Wᵀ h), x ∈ xs)"
+    assert str(last) == "last_[reversed](h, h(0) := h0, h ← tanh(Wᵀ h + x), x ∈ xs)"
     assert "steps_[reversed]" in str(hs) and r"\mathbf{x} \in \mathbf{xs}" in last.latex()
     assert "dh ← W" in str(sg.grad(sg.sum(hs), W))
     with pytest.raises(errors.GraphError, match="scan has no form in SymPy"):

@@ -50,7 +50,7 @@ class _Choice:
         for e in sorted(kept.values(), key=lambda e: -e.height):
             if not isinstance(e, Slot):
                 del kept[id(e)]
-                if not self._available(e, kept, {}):
+                if not self._available(e, kept):
                     kept[id(e)] = e
         used = operands_first(read, lambda e: [] if id(e) in kept else self._changing(e))
         return [e for e in used if id(e) in kept or isinstance(e, Slot)]
@@ -73,16 +73,21 @@ class _Choice:
             return False
         return not (_is_cheap(e) and len(self._changing(e)) == 1)
 
-    def _available(self, e: Expr, kept: dict[int, Expr], known: dict[int, bool]) -> bool:
+    def _available(self, e: Expr, kept: dict[int, Expr]) -> bool:
         """Whether cheap operations give it from what is kept and from slices, or any elementwise
         ones from slices alone."""
-        if id(e) in kept or e in self.slices:
-            return True
-        if id(e) not in known:
-            enough = _is_cheap(e) or (isinstance(e, Map) and e.free <= self.outer | self.slices)
-            known[id(e)] = enough and all(
-                self._available(a, kept, known) for a in self._changing(e)
-            )
+        known: dict[int, bool] = {}
+        easy = self.outer | self.slices
+
+        def below(e: Expr) -> Sequence[Expr]:
+            return () if id(e) in kept or isinstance(e, Slot) else self._changing(e)
+
+        for n in operands_first([e], below):
+            if id(n) in kept or isinstance(n, Slot):
+                known[id(n)] = id(n) in kept or n in self.slices
+            else:
+                simple = _is_cheap(n) or (isinstance(n, Map) and n.free <= easy)
+                known[id(n)] = simple and all(known[id(a)] for a in self._changing(n))
         return known[id(e)]
 
 

@@ -3,7 +3,7 @@
 In: one result of a loop, the terms of its operands. Out: its term.
 
 >>> print(scan(lambda h, x: (tanh(x + h @ W), None), h0, xs)[0])
-last(h, h(0) := h0, h ← tanh(x + Wᵀ h), x ∈ xs)
+last(h, h(0) := h0, h ← tanh(Wᵀ h + x), x ∈ xs)
 
 `last` is the value after the last step, `steps` a value of every step along a new leading axis.
 """
