@@ -113,6 +113,47 @@ def test_equals_pytorch(name, reduction):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
+def predicted(torch, loss):
+    """What a network's last layer gives to this loss: (ours, PyTorch's) of scores z."""
+    if loss == "bce_loss":
+        return sg.nn.sigmoid, torch.sigmoid
+    if loss in ("nll_loss", "kl_div"):
+        return sg.nn.log_softmax, lambda z: torch.log_softmax(z, -1)
+    return (lambda z: z), (lambda z: z)
+
+
+@pytest.mark.filterwarnings("ignore:reduction")
+@pytest.mark.parametrize("name", CASES)
+def test_fifty_native_steps_equal_pytorchs(name):
+    """Every option in a step that trains: all three reductions in one loss."""
+    torch = pytest.importorskip("torch")
+    loss, _, target, options = CASES[name]
+    x, t = sg.input("x", (N, 4), dtype="float64"), sg.input("t", target.shape, dtype=target.dtype)
+    start = RNG.normal(size=(4, C))
+    W = sg.parameter("W", (4, C), start, "float64")
+    w = torch.tensor(start, requires_grad=True)
+    our_last, their_last = predicted(torch, loss)
+    known = {k: torch.tensor(v) if np.ndim(v) else v for k, v in options.items()}
+    f, g = getattr(sg.losses, loss), getattr(torch.nn.functional, THEIRS.get(loss, loss))
+
+    def total(of, prediction, target, given):
+        rows = of(prediction, target, reduction="none", **given)
+        mean = of(prediction, target, reduction="mean", **given)
+        return (
+            mean + 0.1 * of(prediction, target, reduction="sum", **given) + 0.01 * (rows**2).sum()
+        )
+
+    step = sg.train_step(total(f, our_last(x @ W), t, options), sg.optim.SGD(0.01, momentum=0.9))
+    optimizer = torch.optim.SGD([w], lr=0.01, momentum=0.9)
+    for X in np.random.default_rng(1).normal(size=(50, N, 4)):
+        value = total(g, their_last(torch.tensor(X) @ w), torch.tensor(target), known)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        assert step(X, target) == pytest.approx(value.item(), rel=1e-10)
+    np.testing.assert_allclose(step.state["W"], w.detach().numpy(), rtol=1e-10, atol=1e-10)
+
+
 def test_bce_clamps_as_pytorch_does():
     p = np.array([0.0, 1.0, 0.0, 1.0, 1e-44, 1e-43, 1e-30])
     t = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0])
