@@ -39,6 +39,8 @@ import test_rewrite
 import test_rewrite_lookalikes
 import test_rewrite_normalisation
 import test_rewrite_rules
+import test_scan_bodies
+import test_scan_native
 import test_schedule_cases
 import test_small_batches
 import test_state
@@ -299,7 +301,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("scattered sums without zeros", edit(f"{SCHEDULE}:write_scatter", 'w.store(name, layout, n, at, neutral("sum", n.dtype))', "pass"), of(graphs)),
     ("running sums one behind", edit(f"{SCHEDULE}:write_cumulate", 'w.body.append(Accumulate(acc, (), "add", w.value(n.args[0], at)))\n        nest.store(w, n, at, Get(acc, n.dtype))', 'nest.store(w, n, at, Get(acc, n.dtype))\n        w.body.append(Accumulate(acc, (), "add", w.value(n.args[0], at)))'), of(graphs)),
     ("kernels equal but for a constant", edit(f"{SCHEDULE}:fingerprint", 'text = f"{v.number!r}:{v.dtype}"', 'text = f"{v.dtype}"'), of(test_schedule_cases.test_kernels_that_differ_in_one_thing, "constants")),
-    ("fills not taken at the border", edit(f"{SCHEDULE}:Writer._reindexed", "if not n.inside(axis):", "if False:"), of(graphs)),
+    ("fills not taken at the border", edit(f"{SCHEDULE}:Writer._reindexed", "if not n.inside(axis) and not (within and divisor == 1):", "if False:"), of(graphs)),
     ("strided views without their gaps", edit(f"{SCHEDULE}:Writer._reindexed", "if divisor != 1:", "if False:"), of(graphs)),
     ("reshapes in the wrong order", edit(f"{SCHEDULE}:Writer.unravel", "*([linear] if rest else []), *reversed(behind)", "*reversed(behind), *([linear] if rest else [])"), of(graph, 10147)),
     ("few last rows taken for the first", edit(f"{SCHEDULE}:Product._few_tile", "t.lane: row,", "t.lane: row * 0,"), of(graphs)),
@@ -378,6 +380,12 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("neighbours around the end of a layout", edit("symgrad.schedule.converts:_innermost", "before == 0 or ", ""), of(test_small_batches.test_an_image_turns_by_tiles)),
     ("copies in tiles of axes that lie apart", edit("symgrad.schedule.converts:_numbered", "for a in plain if a != first", "for a in sorted(plain, reverse=True) if a != first"), of(test_converts.test_stacks, (3, 6, 5))),
     # -- memory, counts, profiles
+    ("slices of a reversed loop in forward order", edit("symgrad.schedule.scan:Steps.of", "if body.reverse", "if False"), of(test_scan_native.test_reverse)),
+    ("a carry one place too far in its stack", edit("symgrad.schedule.scan:LoopGroup._trail", "(n.value is carry) == reverse", "(n.value is carry) != reverse"), of(test_scan_native.compare, *test_scan_native.rnn("float32"))),
+    ("a loop that starts from whatever lies there", edit("symgrad.schedule.scan:LoopGroup._initial", "places.copy(n, place)", "self.group"), of(test_scan_native.compare, *test_scan_native.cumulative("float32"))),
+    ("the last value of a carry read at the wrong end", edit("symgrad.schedule.scan:LoopGroup._trail", "first, last = ends[::-1] if reverse else ends", "last, first = ends[::-1] if reverse else ends"), of(test_scan_native.test_reverse)),
+    ("carries overwritten in turn", edit(f"{SCHEDULE}:Places._others_read", "p in self.fusion.needs(m)", "False"), of(test_scan_native.compare, *test_scan_native.exchange("float64"))),
+    ("a part of a concatenation taken for nothing", edit(f"{SCHEDULE}:Writer._reindexed", "last < 0 or", "first < 0 or"), of(test_scan_bodies.test_bodies, "convolutions")),
     ("copies that nobody reads", edit("symgrad.schedule.recompute:rewritten", "new[r] if r in late else r", "r"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("copies made early", edit("symgrad.schedule.sequence:put_off", "if is_late(g):", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("copies made with the values they repeat", edit("symgrad.schedule.groups:Fusion._epilogue", "if n in self.again:", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),

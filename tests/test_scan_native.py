@@ -113,7 +113,11 @@ def exchange(dtype: str) -> Any:
     (p, q), _ = sg.scan(
         lambda c, x: ((c[1], c[0] * x), None), (ones((B, F), dtype), ones((B, F), dtype)), xs
     )
-    return [xs], {"a": a, "b": b, "seen": seen, "p": p, "q": q}
+    (u, v), _ = sg.scan(  # one is read after the other has its next value
+        lambda c, x: ((0.5 * c[0] + x, c[1] + c[0] * sg.sum(x, axis=1, keepdims=True)), None),
+        (zeros((B, F), dtype), zeros((B, F), dtype)), xs,
+    )  # fmt: skip
+    return [xs], {"a": a, "b": b, "seen": seen, "p": p, "q": q, "u": u, "v": v}
 
 
 def nested(dtype: str) -> Any:
