@@ -12,6 +12,7 @@ from gradcheck import check_first, check_second, weighted
 
 import symgrad as sg
 from symgrad import errors, rewrite
+from symgrad.compile.saved import describe
 from symgrad.interpret import evaluate
 from symgrad.loop import body, captured, results
 from symgrad.node import Contract, Expr, Scan, Slot, toposort
@@ -476,3 +477,22 @@ def test_a_loop_reads_as_a_recurrence() -> None:
     assert "dh ← W" in str(sg.grad(sg.sum(hs), W))
     with pytest.raises(errors.GraphError, match="scan has no form in SymPy"):
         last.sympy()
+
+
+# -- the object cache ------------------------------------------------------------------------------
+def test_the_cache_knows_loops_by_what_they_compute() -> None:
+    def described(names: str, swap: bool, reverse: bool = False) -> bytes | None:
+        a, b = names
+        xs = sg.input("xs", (4,))
+        body = {a: 0.0, b: 1.0}
+
+        def step(c: dict[str, Expr], x: Expr) -> tuple[dict[str, Expr], Expr]:
+            new = {a: c[b] + x, b: 2 * c[a]}
+            return (dict(zip((a, b), reversed(new.values()))) if swap else new), c[a]
+
+        last, ys = sg.scan(step, body, xs, reverse=reverse)
+        return describe([last[a], ys], [xs])
+
+    assert described("pq", False) == described("uv", False)
+    different = [described("pq", False), described("pq", True), described("pq", False, True)]
+    assert len(set(different)) == 3

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from codegen import cache
 from symgrad import scalar
 from symgrad.compile.options import debug_level
-from symgrad.node import Custom, Expr, Input, Map, Parameter, toposort
+from symgrad.node import Custom, Expr, Input, Map, Parameter, Scan, Slot, toposort
 from symgrad.schedule.layout import Layout
 
 if TYPE_CHECKING:
@@ -175,6 +175,10 @@ def describe(roots: Iterable[Expr], leaves: list[Expr]) -> bytes | None:
             attrs = node.op if user is None else (node.op, repr(user))
         if isinstance(node, (Input, Parameter)):
             attrs = position.get(id(node))
+        if isinstance(node, Slot):
+            attrs = None
+        if isinstance(node, Scan):  # slots by number: their names say nothing
+            attrs = ([number.get(id(slot)) for slot in node.slots], *node.attrs[1:])
         args = [number[id(a)] for a in node.args]
         digest.update(repr((node.kind, attrs, node.shape, node.dtype, args)).encode())
     digest.update(repr([number[id(root)] for root in roots]).encode())

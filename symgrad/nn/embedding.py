@@ -14,10 +14,9 @@ import numpy as np
 from symgrad import init as initialisers
 from symgrad import ops
 from symgrad.checks import bad
-from symgrad.grad import stop_gradient
 from symgrad.nn.linear import check_sizes
 from symgrad.nn.module import Module, declared
-from symgrad.node import Expr, Parameter
+from symgrad.node import Expr, Map, Parameter
 
 
 class Embedding(Module):
@@ -61,7 +60,7 @@ class Embedding(Module):
         if self.padding_idx is None:
             return found
         padding = ops.expand_dims(ops.equal(indices, self.padding_idx), -1)
-        return ops.where(padding, stop_gradient(found), found)
+        return ops.where(padding, Map.of("stop_gradient", found), found)
 
 
 def _without_row(shape: Any, rng: Any, initial: Any, row: int) -> Any:
