@@ -13,12 +13,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from symgrad.node import Constant, Contract, Expr, Iota, Map, Reindex, Reshape, ScatterAdd, SizeOf
+from symgrad.derive.algebra import eye
+from symgrad.node import (
+    Constant,
+    Contract,
+    Expr,
+    Input,
+    Iota,
+    Map,
+    Reindex,
+    Reshape,
+    ScatterAdd,
+    SizeOf,
+    toposort,
+)
 from symgrad.rewrite.engine import Rewrite, Rule, RuleSet, Run, Table, substitute
-from symgrad.rewrite.patterns import node, scalar, tag, var, view
+from symgrad.rewrite.patterns import const, node, scalar, spread, tag, total, var, view, where
+from symgrad.rewrite.simplify import mean_of as _mean_of
+from symgrad.sizes import Shape
 
 w, x, y, z = (var(name) for name in "wxyz")
-u, v = scalar("u"), scalar("v")
+c, u, v = const("c"), scalar("u"), scalar("v")
+
+
+def mean_of(z: Expr, x: Expr, S: Expr, B: Expr | None) -> bool:
+    """z is the mean of x over the axes that S sums."""
+    return _mean_of(z, x, S, B)
 
 
 def array(x: Expr) -> bool:
@@ -53,9 +73,42 @@ def sum_with_identity(n: Expr) -> Expr | None:
         return None
     if product.op != "mul" or product.ndim != 2:
         return None
-    for eye, other in (product.args, product.args[::-1]):
-        if is_eye(eye) and repeated(other) and other.args[0].ndim == 1:
+    for one, other in (product.args, product.args[::-1]):
+        if is_eye(one) and repeated(other) and other.args[0].ndim == 1:
             return other.args[0]
+    return None
+
+
+def diagonal(n: Expr) -> Expr | None:
+    """The adjoint of a trace: a number on the diagonal, 0 beside it."""
+    if not isinstance(n, Reindex) or n.ndim != 2 or n.fill or n.shape[0] != n.shape[1]:
+        return None
+    value = one_value(n.args[0])
+    if value is None or n.args[0].shape != (1,) or n.dtype == "bool":
+        return None
+    offset, terms, divisor = n.maps[0]
+    if offset or divisor != 1 or sorted(terms) not in ([(0, -1), (1, 1)], [(0, 1), (1, -1)]):
+        return None
+    matrix = eye(n.shape[0], n.dtype)
+    return matrix if value is Constant.of(1, n.dtype) else Map.of("mul", value, matrix)
+
+
+def product_with_identity(n: Expr) -> Expr | None:
+    """sum_k(A_ik I_kj) is A_ij: an index of the identity is the other one."""
+    if not isinstance(n, Contract) or len(n.args) < 2:
+        return None
+    for k, (labels, arg) in enumerate(zip(n.ins, n.args)):
+        if not is_eye(arg):
+            continue
+        ins = [list(own) for j, own in enumerate(n.ins) if j != k]
+        args = [a for j, a in enumerate(n.args) if j != k]
+        for gone, stays in (labels, labels[::-1]):
+            if gone in n.out or not any(gone in own for own in ins):
+                continue
+            if any(gone in own and stays in own for own in ins):
+                return None
+            new = [[stays if label == gone else label for label in own] for own in ins]
+            return Contract.of(new, n.out, *args, sizes=dict(zip(n.out, n.shape)))
     return None
 
 
@@ -157,6 +210,71 @@ def _minimum_of(e: Expr, x: Expr, depth: int = 4) -> Expr | None:
     return None
 
 
+def known_choice(n: Expr) -> Expr | None:
+    """{f({y if c, else z}) if c, else w}: the inner choice is made."""
+    condition, chosen, other = n.args
+    inner = _choice_by(chosen, condition)
+    if inner is None:
+        return None
+    return n.with_args([condition, substitute([chosen], {inner: inner.args[1]})[0], other])
+
+
+def _choice_by(e: Expr, condition: Expr, depth: int = 4) -> Expr | None:
+    if isinstance(e, Map) and e.op == "where" and e.args[0] is condition:
+        return e
+    if isinstance(e, Map) and depth:
+        found = (_choice_by(a, condition, depth - 1) for a in e.args)
+        return next((c for c in found if c is not None), None)
+    return None
+
+
+def off_origin(x: Expr, y: Expr, z: Expr) -> bool:
+    """x > 0 for a sum of squares x, and z is 0."""
+    zero = one_value(z)
+    if not isinstance(zero, Constant) or zero.scalar != 0 or tag(x) != "greater":
+        return False
+    bound = one_value(x.args[1])
+    squares = x.args[0]
+    positive = tag(squares) == "sum" and tag(squares.args[0]) == "square"
+    return positive and isinstance(bound, Constant) and bound.scalar == 0
+
+
+# -- norms --------------------------------------------------------------------------------------
+LARGEST_PROOF = 400  # nodes of an expression in which scales are tried
+
+
+def unscaled(e: Expr) -> Expr:
+    """A norm is computed of x / r, times r, so that no square overflows; read with r = 1.
+
+    That the value does not depend on r is proved, for each expression anew.
+    """
+    order = toposort([e])
+    scales = [n for n in order if is_scale(n)]
+    if not scales or len(order) > LARGEST_PROOF:
+        return e
+    from symgrad.equivalent import equivalent
+
+    free = {n: Input(f"scale{i}", n.shape, n.dtype) for i, n in enumerate(scales)}
+    (general,) = substitute([e], {n: Map.of("exp", r) for n, r in free.items()})
+    ones = {n: respread(Constant.of(1, n.dtype), n.shape) for n in scales}
+    (plain,) = substitute([e], ones)
+    return plain if equivalent(general, plain) else e
+
+
+def respread(number: Expr, shape: Shape) -> Expr:
+    if not shape:
+        return number
+    return Contract.of([[]], range(len(shape)), number, sizes=dict(enumerate(shape)))
+
+
+def is_scale(n: Expr) -> bool:
+    """stop_gradient({top if 0 < top and top < inf, else 1}) with the largest magnitude top."""
+    choice = n.args[0] if tag(n) == "stop_gradient" else n
+    if tag(choice) != "where" or tag(choice.args[0]) != "logical_and":
+        return False
+    return tag(choice.args[1]) == "max" and tag(choice.args[1].args[0]) == "abs"
+
+
 def share_of_size(u: Expr) -> bool:
     return isinstance(u, SizeOf) or (isinstance(u, Map) and any(map(share_of_size, u.args)))
 
@@ -166,11 +284,19 @@ TABLE = Table("reading", [
     Rule("decay", x - u * (v * x + y), (1 - u * v) * x - u * y, array),  # w - e (a w + g) -> (1 - e a) w - e g
     Rule("decay, apart", x - (u * x + y), (1 - u) * x - y, array),  # w - (a w + g) -> (1 - a) w - g
     Rule("times reciprocal of a number", (1 / u) * x, x / u, lambda x, u: array(x) and not share_of_size(u)),  # (1/s) x -> x / s
+    Rule("multiple and once more", x + c * x, (c + 1) * x),  # x + 2 x -> 3 x
+    Rule("sum of deviations, turned", total(spread(z) - x), 0, mean_of,
+         exact=False, why="zero up to rounding"),  # sum(mean x - x) -> 0
+    Rule("diagonal of a number", node("n", "reindex"), diagonal),  # trace's adjoint -> c I
+    Rule("product with the identity", node("n", "contract"), product_with_identity),  # A I -> A
     Rule("sum with the identity", node("n", "sum"), sum_with_identity),  # sum_j(I_ij v_j) -> v
     Rule("diagonal softmax", (x * view(y)) / z, diagonal_softmax, lambda z: not z.ndim),  # (I b(e)) / s -> I b(e / s)
     Rule("outer softmax", node("n", "mul"), outer_softmax, lambda n: all(map(repeated, n.args))),  # b(e) b(y / s) -> b(e / s) b(y)
     Rule("number at a label", node("n", "scatter"), scattered),  # scatter(c, y) -> c onehot(y)
     Rule("number at a place", node("n", "reindex"), placed),  # pad(c) -> c onehot(2)
+    Rule("known choice", node("n", "where"), known_choice),  # {f({y if c, else z}) if c, else w} -> {f(y) if c, else w}
+    Rule("slope of a norm", where(x, y, z), y, off_origin,
+         exact=False, why="at the origin, where a norm has no derivative, 0 is taken"),  # {y if sum x^2 > 0, else 0} -> y
     Rule("choice of a sign", node("n", "where"), below_zero),  # {y if x > 0, else f(min(0, x))} -> {y if x > 0, else f(x)}
 ])
 # fmt: on
@@ -207,7 +333,11 @@ class Reader:
         self.opening = Run(_OPEN, _OPEN)
 
     def read(self, e: Expr) -> Expr:
-        return self.opening.rewrite(self.reading.rewrite(self.simplify.rewrite(e)))
+        e = self.reading.rewrite(self.simplify.rewrite(e))
+        plain = unscaled(e)
+        if plain is not e:
+            e = self.reading.rewrite(plain)
+        return self.opening.rewrite(e)
 
     @property
     def runs(self) -> tuple[Run, ...]:

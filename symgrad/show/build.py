@@ -211,7 +211,15 @@ def elementwise(node: Map, args: Sequence[Term]) -> Term:
         return Enclosed(op, args[0], rank)
     if op == "logical_not":
         return Call("not ", (args[0],), rank, elementwise=True)
+    if op in ("sqrt", "sqrt_or_zero") and isinstance(args[0], Power):
+        inner = args[0].base
+        if isinstance(inner, Enclosed) and inner.kind == "norm" and _is_two(args[0].exponent):
+            return inner  # the root of a square
     return Call(RENAMED.get(op, op), tuple(args), rank, elementwise=True)
+
+
+def _is_two(term: Term) -> bool:
+    return isinstance(term, Number) and term.text == "2"
 
 
 def times(terms: Sequence[Term], rank: int) -> Term:

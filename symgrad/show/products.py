@@ -96,7 +96,8 @@ def transposed(term: Term) -> Term:
         return term
     if isinstance(term, Product) and not term.hadamard and term.rank <= 2:
         scalars = tuple(t for t in term.factors if not t.rank)
-        turned_ = tuple(transposed(t) for t in reversed(term.factors) if t.rank)
+        reverse = [transposed(t) for t in reversed(term.factors) if t.rank]
+        turned_ = tuple(f for t in reverse for f in _side(t))
         return Product(scalars + turned_, term.rank)
     if isinstance(term, Sum_) and all(_turns(t) for _, t in term.terms):
         return Sum_(tuple((sign, transposed(t)) for sign, t in term.terms), term.rank)
@@ -116,6 +117,9 @@ def total(term: Term, axes: tuple[int, ...], rank: int) -> Term:
     if not rank and isinstance(term, Power) and isinstance(term.exponent, Number):
         if term.exponent.text == "2":
             return Power(Enclosed("norm", term.base), term.exponent)
+    if isinstance(term, Product) and term.hadamard and term.rank == 1 and len(term.factors) == 2:
+        row, column = term.factors
+        return Product((*_side(transposed(row)), *_side(column)))
     if isinstance(term, Spread) and not term.base.rank:
         term = term.base
     return Reduction("Σ", term, axes, rank)
