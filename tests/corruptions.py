@@ -39,6 +39,7 @@ import test_rewrite
 import test_rewrite_lookalikes
 import test_rewrite_normalisation
 import test_rewrite_rules
+import test_scan
 import test_scan_bodies
 import test_scan_native
 import test_schedule_cases
@@ -382,6 +383,13 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     # -- memory, counts, profiles
     ("slices of a reversed loop in forward order", edit("symgrad.schedule.scan:Steps.of", "if body.reverse", "if False"), of(test_scan_native.test_reverse)),
     ("a carry one place too far in its stack", edit("symgrad.schedule.scan:LoopGroup._trail", "(n.value is carry) == reverse", "(n.value is carry) != reverse"), of(test_scan_native.compare, *test_scan_native.rnn("float32"))),
+    ("backpropagation forwards through time", edit("symgrad.derive.loops:_Back.__init__", "loop.reverse != reverse", "loop.reverse"), of(test_scan.test_derivatives_against_differences)),
+    ("the cotangent of a last carry forgotten", edit("symgrad.derive.loops:pull", "zeros(slot.shape, slot.dtype) if start is None else start", "zeros(slot.shape, slot.dtype)"), of(test_scan.test_derivatives_against_differences)),
+    ("tangents of carries that start at zero forgotten", edit("symgrad.derive.loops:push_loop", "moving |= more", "break"), of(test_scan.test_derivatives_against_differences)),
+    ("every result runs a loop of its own", edit("symgrad.loop:Loop.__eq__", "self._key == other._key", "self is other"), of(test_scan.test_two_results_share_one_loop_in_each_direction)),
+    ("products of invariants moved into a loop", edit("symgrad.rewrite.factor:_chain", "and arg.free == n.free", ""), of(test_scan.test_what_does_not_change_in_the_loop_stays_outside)),
+    ("steps of an identity in one direction only", edit("symgrad.identity.evaluate:_repeat", "steps[::-1] if loop.reverse else steps", "steps"), of(test_scan.test_gradients_are_equivalent_to_those_of_the_steps_written_out)),
+    ("values of a body used outside", edit("symgrad.compile.graph:_no_loose_slots", "sorted(root.free, key=_order)", "()"), of(test_scan.test_a_value_of_the_body_has_none_outside)),
     ("a loop that starts from whatever lies there", edit("symgrad.schedule.scan:LoopGroup._initial", "places.copy(n, place)", "self.group"), of(test_scan_native.compare, *test_scan_native.cumulative("float32"))),
     ("the last value of a carry read at the wrong end", edit("symgrad.schedule.scan:LoopGroup._trail", "first, last = ends[::-1] if reverse else ends", "last, first = ends[::-1] if reverse else ends"), of(test_scan_native.test_reverse)),
     ("carries overwritten in turn", edit(f"{SCHEDULE}:Places._others_read", "p in self.fusion.needs(m)", "False"), of(test_scan_native.compare, *test_scan_native.exchange("float64"))),
