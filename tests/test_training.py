@@ -6,7 +6,7 @@ import pytest
 import symgrad as sg
 
 TARGETS = ["interpret", "native"]
-STEPS, ROWS = 20, 12
+STEPS, ROWS = 50, 12
 OPTIMIZERS = {
     "sgd": ("SGD", {"lr": 0.1, "weight_decay": 0.01}),
     "nesterov": ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
@@ -79,20 +79,133 @@ def test_training_equals_pytorch(name, target):
         optimizer.zero_grad()
         theirs.backward()
         optimizer.step()
-        assert ours == pytest.approx(theirs.item(), rel=1e-9)
+        assert ours == pytest.approx(theirs.item(), rel=1e-10)
     for key, p in {**dict(net.named_parameters()), **dict(net.named_buffers())}.items():
         if key.endswith("num_batches_tracked"):
             continue
         value = p.detach().numpy()
         np.testing.assert_allclose(
-            step.state[key], value.T if value.ndim == 2 else value, rtol=1e-8, atol=1e-8
+            step.state[key], value.T if value.ndim == 2 else value, rtol=1e-10, atol=1e-10
         )
     predict = sg.function([x], model(x), state=step.state, target=target)
     net.eval()
     X = batches(1)[0][0]
     np.testing.assert_allclose(
-        predict(X), net(torch.tensor(X)).detach().numpy(), rtol=1e-8, atol=1e-8
+        predict(X), net(torch.tensor(X)).detach().numpy(), rtol=1e-10, atol=1e-10
     )
+
+
+class Everything:
+    """Images and a word as input, and every kind of layer on the way to three classes."""
+
+    def __init__(self):
+        nn, f64 = sg.nn, {"dtype": "float64"}
+        self.image = sg.input("image", (ROWS, 2, 9, 9), dtype="float64")
+        self.word = sg.input("word", (ROWS,), dtype="int64")
+        self.label = sg.input("label", (ROWS,), dtype="int64")
+        self.body = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1, groups=2, name="conv1", **f64),
+            nn.BatchNorm(4, momentum=0.2, name="bn", **f64),
+            nn.PReLU(4, name="act", **f64),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.Conv2d(4, 6, 3, stride=2, bias=False, name="conv2", **f64),
+            nn.GroupNorm(3, 6, name="gn", **f64),
+            nn.silu,
+            nn.AvgPool2d(2, stride=1),
+            nn.Flatten(),
+        )
+        self.embedding = nn.Embedding(5, 6, padding_idx=0, name="word", **f64)
+        self.head = nn.Sequential(
+            nn.LayerNorm(6, name="ln", **f64),
+            nn.Residual(nn.Linear(6, 6, name="inner", **f64), nn.tanh),
+            nn.gelu,
+            nn.Linear(6, 3, name="out", **f64),
+        )
+
+    def logits(self, training):
+        return self.head(self.body(self.image, training=training) + self.embedding(self.word))
+
+
+def torch_everything(torch, state):
+    nn = torch.nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv2d(2, 4, 3, padding=1, groups=2)
+            self.bn, self.act = nn.BatchNorm2d(4, momentum=0.2), nn.PReLU(4)
+            self.conv2 = nn.Conv2d(4, 6, 3, stride=2, bias=False)
+            self.gn, self.word, self.ln = nn.GroupNorm(3, 6), nn.Embedding(5, 6, 0), nn.LayerNorm(6)
+            self.inner, self.out = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, image, word):
+            F = nn.functional
+            h = F.max_pool2d(self.act(self.bn(self.conv1(image))), 3, 2, 1)
+            h = F.avg_pool2d(F.silu(self.gn(self.conv2(h))), 2, 1).flatten(1)
+            h = self.ln(h + self.word(word))
+            return self.out(F.gelu(h + torch.tanh(self.inner(h))))
+
+    net = Net().double()
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            p.copy_(torch.tensor(turned(name, state[name])))
+    return net
+
+
+def turned(name, value):
+    return value.T if name in ("inner.weight", "out.weight") else value
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_one_network_with_everything(target):
+    """All kinds of layers, a weighted and smoothed loss, a penalty, two optimizers; 50 steps."""
+    torch = pytest.importorskip("torch")
+    ours, weight = Everything(), np.array([0.5, 1.0, 2.0])
+    logits = ours.logits(training=True)
+    loss = sg.losses.cross_entropy(
+        logits, ours.label, label_smoothing=0.1, weight=weight, ignore_index=-100
+    ) + sg.regularizers.l2(ours.head, 0.01)
+    groups = {
+        "body": (sg.optim.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01), ours.body),
+        "head": sg.optim.AdamW(0.01, amsgrad=True, clip_norm=1.0),
+    }
+    step = sg.train_step(loss, groups, seed=2, target=target)
+    net = torch_everything(torch, step.state)
+    named = dict(net.named_parameters())
+    first = [
+        p for name, p in named.items() if name.split(".")[0] in "conv1 bn act conv2 gn".split()
+    ]
+    rest = [p for p in named.values() if not any(p is q for q in first)]
+    optimizers = [
+        torch.optim.SGD(first, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=0.01, amsgrad=True),
+    ]
+    rng = np.random.default_rng(0)
+    for _ in range(STEPS):
+        X = rng.normal(size=(ROWS, 2, 9, 9))
+        word, label = rng.integers(0, 5, ROWS), rng.integers(0, 3, ROWS)
+        label[rng.integers(0, ROWS)] = -100
+        value = torch.nn.functional.cross_entropy(
+            net(torch.tensor(X), torch.tensor(word)),
+            torch.tensor(label),
+            weight=torch.tensor(weight),
+            label_smoothing=0.1,
+        ) + 0.01 * sum((named[f"{layer}.weight"] ** 2).sum() for layer in ("inner", "out"))
+        net.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(rest, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        assert step(X, word, label) == pytest.approx(value.item(), rel=1e-10)
+    kept = {k: v for k, v in net.named_buffers() if not k.endswith("tracked")}
+    for name, p in {**named, **kept}.items():
+        expected = turned(name, p.detach().numpy())
+        np.testing.assert_allclose(step.state[name], expected, rtol=1e-10, atol=1e-10)
+    net.eval()
+    inputs = [ours.image, ours.word]
+    predict = sg.function(inputs, ours.logits(False), state=step.state, target=target)
+    expected = net(torch.tensor(X), torch.tensor(word)).detach().numpy()
+    np.testing.assert_allclose(predict(X, word), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("target", TARGETS)
