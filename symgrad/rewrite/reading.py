@@ -29,6 +29,7 @@ from symgrad.node import (
 )
 from symgrad.rewrite.engine import Rewrite, Rule, RuleSet, Run, Table, substitute
 from symgrad.rewrite.patterns import const, node, scalar, spread, tag, total, var, view, where
+from symgrad.rewrite.quotients import common_denominator, deviation_over_scale
 from symgrad.rewrite.simplify import mean_of as _mean_of
 from symgrad.sizes import Shape
 
@@ -43,6 +44,10 @@ def mean_of(z: Expr, x: Expr, S: Expr, B: Expr | None) -> bool:
 
 def array(x: Expr) -> bool:
     return x.ndim > 0
+
+
+def array_node(n: Expr) -> bool:
+    return n.ndim > 0
 
 
 def repeated(e: Expr) -> bool:
@@ -299,17 +304,14 @@ TABLE = Table("reading", [
          exact=False, why="at the origin, where a norm has no derivative, 0 is taken"),  # {y if sum x^2 > 0, else 0} -> y
     Rule("choice of a sign", node("n", "where"), below_zero),  # {y if x > 0, else f(min(0, x))} -> {y if x > 0, else f(x)}
 ])
-# fmt: on
 
 # Opposite to what simplification does, so applied behind it.
-OPEN = Table(
-    "reading",
-    [
-        Rule(
-            "open at the identity", x * (y - z), x * y - x * z, lambda y: is_eye(y)
-        ),  # x (I - y) -> x I - x y
-    ],
-)
+OPEN = Table("reading", [
+    Rule("deviation over its scale", node("n", "mul"), deviation_over_scale, array_node),  # (x - m) (c / s) -> ((x - m) / s) c
+    Rule("one denominator", node("n", "add", "sub"), common_denominator),  # a / s + b (c / s) -> (a + b c) / s
+    Rule("open at the identity", x * (y - z), x * y - x * z, lambda y: is_eye(y)),  # x (I - y) -> x I - x y
+])
+# fmt: on
 
 
 @functools.cache

@@ -231,7 +231,14 @@ def times(terms: Sequence[Term], rank: int) -> Term:
         numbers = joined(numbers, own, None)
         if own.rest is not None:
             arrays.append(own.rest)
-    rest = products.hadamard(arrays, rank) if arrays else None
+    tops, bottoms = [], []  # type: list[Term], list[Term]
+    for a in arrays:
+        above, below = divided(a)
+        tops += above
+        bottoms += below
+    rest = products.hadamard(tops, rank) if tops else None
+    if bottoms:
+        rest = Fraction(rest or ONE, products.hadamard(bottoms, rank), rank)
     shares = [t for t in numbers.divisors if isinstance(t, Number)]
     scales = [t for t in numbers.scalars if isinstance(t, Number)]
     for a in shares:  # 2 x / 2
@@ -247,10 +254,28 @@ def times(terms: Sequence[Term], rank: int) -> Term:
     return assembled(joined(numbers, NOTHING, rest), rank)
 
 
+def divided(term: Term) -> tuple[list[Term], list[Term]]:
+    """What stands above and below the line of an array's quotient."""
+    if isinstance(term, Fraction) and term.bottom.rank:
+        above, below = divided(term.top) if not is_one(term.top) else ([], [])
+        return above, [*below, term.bottom]
+    if isinstance(term, Spread):
+        above, below = divided(term.base)
+        if below:
+            along = [Spread(t, term.kept, term.plain, term.rank) for t in above]
+            return list(along), [Spread(t, term.kept, term.plain, term.rank) for t in below]
+    if isinstance(term, Product) and term.hadamard:
+        pairs = [divided(f) for f in term.factors]
+        return [t for a, _ in pairs for t in a], [t for _, b in pairs for t in b]
+    return [term], []
+
+
 def over(top: Term, bottom: Term, rank: int) -> Term:
     if bottom.rank and not (isinstance(bottom, Spread) and not bottom.base.rank):
         own = factors(top)
-        rest = Fraction(own.rest if own.rest is not None else ONE, bottom, rank)
+        tops, bottoms = divided(own.rest) if own.rest is not None else ([], [])
+        divisor = products.hadamard([*bottoms, bottom], rank) if bottoms else bottom
+        rest = Fraction(products.hadamard(tops, rank) if tops else ONE, divisor, rank)
         return assembled(joined(own, NOTHING, rest), rank)
     above, below = factors(top), factors(bottom)
     numbers = Factors(
@@ -361,6 +386,8 @@ def _reshape(node: Reshape, base: Term) -> Term:
                 rest.pop(0)
         if not rest:
             return products.spread(base, given, tuple(kept), wanted)
+    if [s for s in given if s != 1] == [s for s in wanted if s != 1] and isinstance(base, Name):
+        return Name(base.text, len(wanted), base.role)
     return Call("reshape", (base, Name(show(wanted), 0, "constant")), node.ndim)
 
 

@@ -15,13 +15,13 @@ Result
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from symgrad.derive.algebra import constant, total
 from symgrad.derive.reverse import cotangents
 from symgrad.grad import scalar_loss, target_leaves
-from symgrad.node import Constant, Expr, Input, Leaf, Map, toposort
+from symgrad.node import Constant, Expr, Input, Leaf, Map, Reshape, toposort
 from symgrad.rewrite import PREPARE, Rewrite, rules, stabilised
 from symgrad.rewrite.engine import rewrite_where_needed, substitute
 from symgrad.rewrite.reading import Reader
@@ -107,6 +107,12 @@ class Derivation:
     steps: tuple[Step, ...]
     results: tuple[Result, ...]
     rewrites: tuple[Applied, ...]
+    known: Mapping[int, Term] = field(repr=False)
+    alive: tuple[Expr, ...] = field(repr=False)  # what `known` names by id
+
+    def write(self, e: Expr) -> tuple[Line, ...]:
+        """Another expression in the names of this derivation: parts first, itself last."""
+        return tuple(lines({"": e}, self.known, width=CLOSED))
 
     def text(self) -> str:
         """Plain text."""
@@ -240,8 +246,15 @@ class _Work:
         for e in self.values:
             new = self.image[id(e)]
             if id(new) in self.name_of:
-                final = self.reader.read(new)
-                found += [(x, self.name_of[id(new)]) for x in (new, final) if x.args]
+                final, name = self.reader.read(new), self.name_of[id(new)]
+                found += [(x, name) for x in (new, final) if x.args]
+                while isinstance(final, Reshape) and _same_but_ones(
+                    final.shape, final.args[0].shape
+                ):
+                    final = final.args[0]  # a column is the vector to a reader
+                    if final.args:
+                        found.append((final, Name(name.text, final.ndim, "part")))
+        self.alive = [e for e, _ in found]  # names are by id
         return found
 
     def _with_names(self, e: Expr, own: Expr | None = None) -> Expr:
@@ -315,6 +328,8 @@ class _Work:
             tuple(steps),
             results,
             tuple(self._applied(self.reader.log)),
+            self.known,
+            (*self.alive, *self.slopes, *self.holes.values()),
         )
 
     def _result(self, target: Expr, source: Expr, loss: Name) -> Result:
@@ -372,6 +387,10 @@ def inline(e: Expr, known: Mapping[int, Term], limit: int = 400) -> Term:
         shown = term(node, [terms[id(a)] for a in operands(node)])
         terms[id(node)] = shown if shown.weight <= limit else Name("…", node.ndim)
     return terms[id(e)]
+
+
+def _same_but_ones(a: Shape, b: Shape) -> bool:
+    return [s for s in a if s != 1] == [s for s in b if s != 1]
 
 
 def _delta(name: str) -> str:

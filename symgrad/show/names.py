@@ -31,7 +31,7 @@ _SPELLED: dict[str, tuple[str, ...]] = {
     "MatMult": ("contract",),
     "Pow": ("square", "pow", "mul", "sqrt", "div", "sqrt_or_zero"),
     "USub": ("neg", "mul", "contract"),
-    "softmax": ("softmax",),
+    "softmax": ("softmax", "div"),
     "log_softmax": ("log softmax",),
     "logsumexp": ("logsumexp", "add"),
     "sum": ("contract",),

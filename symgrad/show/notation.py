@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from fractions import Fraction as Share
 from typing import Any
 
 # How tightly the outermost sign of a term binds; printers put brackets around what binds less.
@@ -256,10 +257,6 @@ class Indexed(Term):
     indices: tuple[str, ...]
     rank: int = 0
 
-    @property
-    def level(self) -> int:
-        return POW
-
 
 # -- numbers, signs and factors taken apart and put together ------------------------------------
 
@@ -316,8 +313,9 @@ def is_one(term: Term) -> bool:
 
 def assembled(parts: Factors, rank: int) -> Term:
     """The term that `factors` takes apart."""
+    parts = _folded(parts)
     numbers = [t for t in parts.scalars if isinstance(t, Number) and not is_one(t)]
-    shown = numbers + [t for t in parts.scalars if not isinstance(t, Number)]
+    shown: list[Term] = [*numbers, *(t for t in parts.scalars if not isinstance(t, Number))]
     if parts.rest is not None:
         rest = parts.rest
         open_ = isinstance(rest, Product) and not rest.hadamard
@@ -328,6 +326,38 @@ def assembled(parts: Factors, rank: int) -> Term:
         bottom = below[0] if len(below) == 1 else Product(tuple(below))
         top = Fraction(top, bottom, rank)
     return Sum(((True, top),), rank) if parts.negative else top
+
+
+def _folded(parts: Factors) -> Factors:
+    """Numbers above and below as one share: 2 x / 8 is x / 4."""
+    below = [t for d in parts.divisors for t in _flat(d)]
+    numbers = [t for t in parts.scalars if _is_plain(t) and not is_one(t)]
+    divisors = [t for t in below if _is_plain(t)]
+    if len(numbers) + len(divisors) < 2:
+        return parts
+    value = Share(1)
+    for t in numbers:
+        value *= Share(t.text)  # type: ignore[attr-defined]
+    for t in divisors:
+        value /= Share(t.text)  # type: ignore[attr-defined]
+    top, bottom = (Number(str(k)) for k in value.as_integer_ratio())
+    rest = tuple(t for t in parts.scalars if t not in numbers)
+    others = tuple(t for t in below if t not in divisors)
+    return Factors(
+        parts.negative,
+        (rest if is_one(top) else (top, *rest)),
+        parts.rest,
+        (others if is_one(bottom) else (bottom, *others)),
+    )
+
+
+def _is_plain(term: Term) -> bool:
+    """A positive number in few digits."""
+    return (
+        isinstance(term, Number)
+        and term.text.replace(".", "", 1).isdigit()
+        and (term.text.strip("0.") != "" and len(term.text) < 8)
+    )
 
 
 def _flat(term: Term) -> tuple[Term, ...]:
@@ -357,6 +387,10 @@ def added(terms: list[tuple[bool, Term]], rank: int) -> Term:
     """A sum, sums inside of it opened."""
     flat: list[tuple[bool, Term]] = []
     for negative, term in terms:
+        if isinstance(term, Spread):
+            own = factors(term)
+            if own.negative or own.scalars or own.divisors:
+                term = assembled(own, rank)
         if isinstance(term, Sum):
             flat += [(negative != sign, t) for sign, t in term.terms]
         elif isinstance(term, Number) and term.text.startswith("-"):
@@ -365,4 +399,6 @@ def added(terms: list[tuple[bool, Term]], rank: int) -> Term:
             flat.append((negative, term))
     if len(flat) == 2 and _turn(*flat):
         flat.reverse()
+    first = next((k for k, (negative, _) in enumerate(flat) if not negative), 0)
+    flat.insert(0, flat.pop(first))  # no sign in front where there need be none
     return flat[0][1] if len(flat) == 1 and not flat[0][0] else Sum(tuple(flat), rank)

@@ -10,7 +10,7 @@ model's where the user's line gives one, else the usual letter, else t1, t2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from symgrad.node import Expr, Leaf
@@ -43,10 +43,14 @@ class Line:
 
 
 def lines(
-    outputs: Mapping[str, Expr], known: Mapping[int, Term] | None = None, width: int = WIDTH
+    outputs: Mapping[str, Expr],
+    known: Mapping[int, Term] | None = None,
+    width: int = WIDTH,
+    kept: Collection[int] = (),
 ) -> list[Line]:
     """Every output as a line, behind the parts it is made of; `known` are names by id of what
-    needs no definition."""
+    needs no definition, `kept` ids of what gets a line whatever it is. The other names do not
+    depend on those."""
     known = known or {}
     order = visible(outputs.values(), known)
     work = _Work(outputs, known, order, width)
@@ -56,7 +60,8 @@ def lines(
         # something gets a name: then what the model named comes first
         mine = {k: v for k, v in own.items() if k not in known and k not in work.labels}
         named = work.chosen({k: v for k, v in mine.items()})
-    return work.lines(work.names(named, own))
+    names = work.names(named, own)
+    return work.lines({**names, **work.more_names(names, kept)})
 
 
 def visible(roots: Iterable[Expr], known: Mapping[int, Term] | None = None) -> list[Expr]:
@@ -162,6 +167,16 @@ class _Work:
                 letter = naming.letter(node)
                 alone = letters.count(letter) == 1 and letter not in "td" and letter not in used
                 found[id(node)] = letter if alone else naming.fresh(letter, used)
+                used.add(found[id(node)])
+        return found
+
+    def more_names(self, names: Mapping[int, str], kept: Collection[int]) -> dict[int, str]:
+        """Names for what has none and is kept."""
+        used = {e.name for e in self.order if isinstance(e, Leaf)} | set(names.values())
+        found: dict[int, str] = {}
+        for node in self.order:
+            if id(node) in kept and id(node) not in names and not isinstance(node, Leaf):
+                found[id(node)] = naming.fresh(naming.letter(node), used)
                 used.add(found[id(node)])
         return found
 

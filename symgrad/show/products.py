@@ -177,9 +177,16 @@ def hadamard(terms: Sequence[Term], rank: int) -> Term:
         flat = _with_vectors(flat)
     if len(flat) == 1:
         return flat[0]
-    if len(flat) == 2 and isinstance(flat[0], Name) and flat[0] is flat[1]:
+    if len(flat) == 2 and _name(flat[0]) and _name(flat[0]) == _name(flat[1]):
         return Power(flat[0], Number("2"), rank)
     return Product(tuple(sorted(flat, key=_place)), rank, hadamard=True)
+
+
+def _name(term: Term) -> str:
+    """The name of a factor, spread or not, to find squares."""
+    if isinstance(term, Spread):
+        return f"{_name(term.base)} {term.kept}" if _name(term.base) else ""
+    return term.text if isinstance(term, Name) else ""
 
 
 def _with_vectors(flat: list[Term]) -> list[Term]:

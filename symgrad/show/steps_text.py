@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from symgrad.show.derivation import Applied, Derivation, Prime, Result, Step
 from symgrad.show.listing import text_line
 from symgrad.show.notation import Name, Term
+from symgrad.show.text import symbol
 from symgrad.show.text import text as in_text
 from symgrad.sizes import Shape, show
 
@@ -52,9 +53,9 @@ def _prime(prime: Prime) -> list[str]:
 
 
 def _paths(result: Result) -> list[str]:
-    rows = ["  " + " → ".join(n.text for n in path) for path in result.paths]
+    rows = ["  " + " → ".join(symbol(n.text) for n in path) for path in result.paths]
     if result.more_paths:
-        rows.append(f"  and {result.more_paths} more to {result.paths[0][-1].text}")
+        rows.append(f"  and {result.more_paths} more to {symbol(result.paths[0][-1].text)}")
     return rows
 
 
@@ -64,13 +65,13 @@ def equal_forms(forms: Sequence[Term]) -> list[str]:
 
 
 def _step(step: Step, loss: Name) -> list[str]:
-    partial = f"∂{loss.text}/∂{step.of.text}"
-    rows = _entry(f"{step.name.text} = {partial}", step.shape, str(step.where))
+    partial = f"∂{loss.text}/∂{symbol(step.of.text)}"
+    rows = _entry(f"{symbol(step.name.text)} = {partial}", step.shape, str(step.where))
     if len(step.through) == 1:
         rows += _local(step)
     elif len(step.through) > 1:
         for t in step.through:
-            rows.append(f"      through {t.name.text}: {in_text(t.term)}")
+            rows.append(f"      through {symbol(t.name.text)}: {in_text(t.term)}")
     rows += [f"      = {shown}" for shown in equal_forms([step.swept, step.simplified])]
     if step.rules:
         rows.append(f"      by {', '.join(step.rules)}")
@@ -81,14 +82,18 @@ def _local(step: Step) -> list[str]:
     (through,) = step.through
     if through.local is None:
         return []
-    return [f"      ∂{through.name.text}/∂{step.of.text} = {in_text(through.local)}"]
+    return [
+        f"      ∂{symbol(through.name.text)}/∂{symbol(step.of.text)} = {in_text(through.local)}"
+    ]
 
 
 def _result(result: Result) -> list[str]:
     step = result.local
     rows = _entry(result.name.text, result.shape)
     rows += [
-        f"      through {t.name.text}: {in_text(t.term)}" for t in step.through if _several(step)
+        f"      through {symbol(t.name.text)}: {in_text(t.term)}"
+        for t in step.through
+        if _several(step)
     ]
     forms = equal_forms([step.simplified])
     *parts, last = result.closed

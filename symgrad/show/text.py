@@ -65,7 +65,9 @@ def plain(term: Term) -> str:
 def symbol(name: str) -> str:
     """A name, Greek letters as such: `lambda_1` is λ_1."""
     head, below = split(name)
-    return GREEK[head] + name[len(head) :] if head in GREEK else name
+    if head in GREEK:
+        return GREEK[head] + name[len(head) :]
+    return f"{head}_{GREEK[below]}" if below in GREEK else name
 
 
 def _sum(term: Sum) -> str:
@@ -100,7 +102,7 @@ def _is_array(term: Term) -> bool:
 
 
 def _fraction(term: Fraction) -> str:
-    top = term.top
+    top = term.top.base if isinstance(term.top, Spread) and term.top.plain else term.top
     shown = plain(top) if isinstance(top, Big) else within(top, HADAMARD)
     return f"{shown} / {within(term.bottom, POW)}"
 
