@@ -103,7 +103,10 @@ def xavier_uniform(gain: float = 1.0) -> Rule:
 
 
 def xavier_normal(gain: float = 1.0) -> Rule:
-    """Normal of variance gain^2 2 / (fan_in + fan_out). Glorot and Bengio (2010)."""
+    """Normal of variance gain^2 2 / (fan_in + fan_out). Glorot and Bengio (2010).
+
+    Some texts leave out the 2: variance 1 / (fan_in + fan_out) is gain = sqrt(1/2).
+    """
     g = _number("xavier_normal", "gain", gain)
     return _scaled(f"xavier_normal({g})", "normal", lambda i, o: g * g * 2 / (i + o))
 

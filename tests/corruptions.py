@@ -25,10 +25,14 @@ import test_convolution
 import test_counts
 import test_emit
 import test_equivalent
+import test_flatten
 import test_grad
 import test_grad_reindex
+import test_groups
+import test_losses
 import test_memory
 import test_ops_table
+import test_optim
 import test_pool
 import test_pooling
 import test_products
@@ -46,6 +50,7 @@ import test_schedule_cases
 import test_small_batches
 import test_state
 import test_threads
+import test_training_tools
 import test_vecmath
 import test_verify
 import test_winograd
@@ -58,9 +63,11 @@ from symgrad.rewrite.patterns import (
     apply,
     const,
     log,
+    scalar,
     sigmoid,
     sinh,
     softplus,
+    spread,
     sqrt,
     tanh,
     total,
@@ -69,7 +76,7 @@ from symgrad.rewrite.patterns import (
 )
 from symgrad.scalar import sp
 
-x, y, z, p, c = var("x"), var("y"), var("z"), var("p"), const("c")
+x, y, z, p, g, c, u = *(var(name) for name in "xyzpg"), const("c"), scalar("u")
 
 
 @dataclass(frozen=True)
@@ -207,6 +214,12 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("a sum without its sign", rule("sum of negative", total(x)), of(walk, "sum of negative")),
     ("0 * x is 0 for floats", anywhere("whole times 0"), of(test_rewrite.test_what_is_not_done_to_floats)),
     ("constants folded in the wrong order", edit("symgrad.rewrite.structure:fold", "numpy(*arguments)", "numpy(*arguments[::-1])"), of(walk, "fold constants")),
+    ("a penalty that makes weights grow", rule("weight decay", spread(1 + c * u) * p - spread(u) * g), of(walk, "weight decay")),
+    ("dampening from the first step on", edit("symgrad.optim.rules:SGD.rule", "first * self.dampening", "first * 0"), of(test_optim.test_equals_pytorch, "sgd dampening")),
+    ("a mean over labels that are left out", edit("symgrad.losses:_selected", "ops.where(used, weights, 0)", "weights"), of(test_losses.test_equals_pytorch, "nll_loss ignore", "mean")),
+    ("a plateau noticed one pass early", edit("symgrad.callbacks:ReduceOnPlateau.__call__", "self.waited > ", "self.waited >= "), of(test_training_tools.test_plateaus_equal_pytorchs, {})),
+    ("a flat gradient in another order", edit("symgrad.flat:FlatFunction._joined", "in pieces", "in pieces[::-1]"), of(test_flatten.test_some_parameters_vary_and_others_stay)),
+    ("every player moved by all losses", edit("symgrad.compile.pipeline:Pipeline._differentiate", "outputs[loss]", 'outputs["loss"]'), of(test_groups.test_several_losses_each_move_their_own, "interpret")),
     ("logsumexp without its maximum", edit("symgrad.rewrite.stabilise:log_sum_exp", '"add", top', '"sub", top'), of(walk, "logsumexp")),
     ("softmax shifted by the smallest", edit("symgrad.rewrite.stabilise:shift", '"max"', '"min"'), of(walk, "softmax")),
     ("softmax of other axes", anywhere("softmax"), of(alike, "softmax by the columns' sums")),

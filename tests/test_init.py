@@ -64,6 +64,23 @@ def test_fans():
     assert fans((10,)) == (10, 1) and fans(()) == (1, 1)
 
 
+def test_the_lectures_rules():
+    """N(0, 0.1), U(+-1/sqrt(fan_in)), Glorot, N(0, 1/(fan_in + fan_out)), He (row E6)."""
+    rng, shape = np.random.default_rng(0), (300, 500)
+    for rule, variance in (
+        (init.normal(std=0.1**0.5), 0.1),
+        (init.fan_in_uniform(), 1 / (3 * 300)),
+        (init.xavier_uniform(), 2 / 800),
+        (init.xavier_normal(gain=0.5**0.5), 1 / 800),
+        (init.he_normal(), 2 / 300),
+    ):
+        drawn = rule(shape, rng)
+        assert drawn.var() == pytest.approx(variance, rel=0.02), rule
+        assert abs(drawn.mean()) < 0.01 * variance**0.5 * 4
+    assert np.abs(init.xavier_uniform()(shape, rng)).max() <= (6 / 800) ** 0.5
+    assert (init.zeros()(shape, rng) == 0).all()
+
+
 def test_same_seed_same_values():
     a, b = (init.he_normal()(SHAPE, np.random.default_rng(5)) for _ in range(2))
     assert (a == b).all()

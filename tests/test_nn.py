@@ -443,6 +443,7 @@ def test_errors_name_the_layer():
 
 # -- penalties --------------------------------------------------------------------------------
 def test_regularizers_leave_biases_out():
+    """Penalties are for weights, by the kind of parameter (rows F1, F2, F3)."""
     layer = sg.nn.Linear(3, 4, name="fc", dtype="float64")
     W, b = layer.parameters()
     at = {W: RNG.normal(size=(3, 4)), b: RNG.normal(size=4)}

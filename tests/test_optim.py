@@ -141,6 +141,23 @@ SCHEDULES = {
         "CosineAnnealingLR",
         {"T_max": STEPS, "eta_min": 0.01},
     ),
+    "warmup": (
+        lambda: sg.schedules.warmup(0.1, 10, start=0.02),
+        "LinearLR",
+        {"start_factor": 0.2, "total_iters": 10},
+    ),
+    "one_cycle options": (
+        lambda: sg.schedules.one_cycle(0.1, STEPS, 0.4, 10.0, 100.0),
+        "OneCycleLR",
+        {
+            "max_lr": 0.1,
+            "total_steps": STEPS,
+            "pct_start": 0.4,
+            "div_factor": 10.0,
+            "final_div_factor": 100.0,
+            "cycle_momentum": False,
+        },
+    ),
     "one_cycle": (
         lambda: sg.schedules.one_cycle(0.1, STEPS),
         "OneCycleLR",
@@ -161,6 +178,22 @@ def test_schedules_equal_pytorch(name):
         optimizer.step()
         if t + 1 < STEPS:
             theirs.step()
+
+
+def test_schedules_run_natively():
+    """All of them in one step: each weight has moved by the sum of its rates."""
+    made = {name.replace(" ", "_"): make() for name, (make, _, _) in SCHEDULES.items()}
+    made["constant"] = sg.schedules.constant(0.25)
+    weights = {name: sg.parameter(name, (), dtype="float64") for name in made}
+    groups = {name: (sg.optim.SGD(made[name]), w) for name, w in weights.items()}
+    step = sg.train_step(sum(weights.values(), sg.constant(0.0, "float64")), groups)
+    total = dict.fromkeys(made, 0.0)
+    for t in range(STEPS):
+        step()
+        for name, schedule in made.items():
+            total[name] -= schedule(t)
+            assert step.state[name] == pytest.approx(total[name], rel=1e-10), (name, t)
+    assert step.lr == made  # a schedule is itself
 
 
 def test_a_schedule_runs_in_the_graph():
