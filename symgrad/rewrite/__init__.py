@@ -6,7 +6,7 @@ In: expressions. Out: equal expressions that are canonical, stable, small and ch
     stabilise      the naive formula as one that is finite at every input
     simplify       common factors and known sums: softmax with cross-entropy ends at p - y
     finish         what is only right once derivatives are taken (stop_gradient is the identity)
-    factor         the order of products and the place of sums
+    factor         the order of products and the place of sums; products out of loops
 
 `prepare` (canonicalise, stabilise) runs before differentiation, `run` on what is compiled.
 
@@ -32,6 +32,7 @@ from symgrad.rewrite.engine import (
     rewrite_where_needed,
     substitute,
 )
+from symgrad.rewrite.hoist import hoist
 
 PREPARE = ("canonicalise", "stabilise")
 SIMPLIFY = ("canonicalise", "stabilise", "simplify")
@@ -83,6 +84,11 @@ def run(
     if first:
         result, log = rewrite(result, rules(first))
     if "factor" in chosen:
+        result, moved = hoist(result)
+        log += moved
+        if moved and first:  # products of whole sequences, in normal form
+            result, again = rewrite(result, rules(first))
+            log += again
         result, more = rewrite(result, _FACTOR_IN_FORM, _FACTOR)
         result, rows = rewrite(result, _ROWS_IN_FORM, _ROWS)
         result, last = rewrite(result, _DIVISIONS)
