@@ -1,16 +1,22 @@
 """Batch norm against none: the same network of six convolutions at three learning rates.
 
 Six 3x3 convolutions and three pools on 20,000 images of Fashion-MNIST, momentum 0.9. Without batch
-norm the network learns nothing at the higher rates; with it every rate works. At test the
-normalisation uses running statistics, kept as states of the training step and shared through
-`state=` with the function that predicts; the statistics of a small batch are a poor substitute.
+norm the network learns slowly at the lowest rate and nothing at the others; with it every rate
+works. At test the normalisation uses running statistics, kept as states of the training step and
+shared through `state=` with the function that predicts; a small batch's own are a poorer choice.
 
 Shows: batch normalisation, running statistics at test (row C7), one graph to train and one to
 predict (row A10), curves of training and validation (row F12).
 
     python examples/fashion_batch_norm.py --plot curves.png      # --quick: 2000 images, one rate
 
-The full run ends in PLACEHOLDER.
+Losses of four epochs and the accuracy on the test set of a full run:
+
+| rate  | without batch norm               | with batch norm                  |
+|-------|----------------------------------|----------------------------------|
+| 0.005 | 2.035 0.643 0.490 0.428 / 0.8370 | 0.517 0.325 0.260 0.218 / 0.8792 |
+| 0.05  | 2.288 2.304 2.304 2.305 / 0.1000 | 0.608 0.364 0.299 0.256 / 0.8834 |
+| 0.2   | 2.311 2.310 2.311 2.310 / 0.1000 | 0.905 0.532 0.459 0.403 / 0.8482 |
 """
 
 from typing import Any

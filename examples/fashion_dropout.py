@@ -1,4 +1,4 @@
-"""Dropout against none on images: less fitted to those it trains on, better on others.
+"""Dropout against none on images: less fitted to those it trains on, less wrong on others.
 
 A network of two convolutions and a wide layer on 2000 images of Fashion-MNIST, long enough to learn
 them by heart. Dropout is on in the graph that trains and absent in the one that predicts.
@@ -8,7 +8,9 @@ validation (row F12).
 
     python examples/fashion_dropout.py --plot curves.png         # --quick: two passes over the data
 
-The full run ends in PLACEHOLDER.
+The full run: without dropout the loss is 0.0006 on training data and 0.9886 on test data, with it
+0.0290 and 0.5405. As many images are read right, 0.8534 and 0.8536 of the test set; what dropout
+takes away is the certainty with which the others are read wrong.
 """
 
 from typing import Any
