@@ -7,7 +7,7 @@ C6, C7), one graph for training and one for inference over the same parameters (
 
     python examples/fashion_conv.py           # the whole set; --quick: 2000 images
 
-Fifteen epochs take four minutes on one core and end at a test accuracy of 0.9242.
+Fifteen epochs take five minutes on one core and end at a test accuracy of 0.9242.
 """
 
 from classify import fit, inputs, size, steps
