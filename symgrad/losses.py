@@ -20,6 +20,7 @@ from symgrad.errors import DTypeError, ShapeError
 from symgrad.node import Expr, Map
 from symgrad.ops.core import apply, as_expr
 from symgrad.sizes import Dim, show
+from symgrad.source import as_part
 
 
 def _fail(loss: str, why: str) -> ShapeError:
@@ -83,6 +84,7 @@ def _labels(loss: str, scores: Expr, labels: Any) -> Expr:
 
 
 # -- classification ---------------------------------------------------------------------------
+@as_part
 def cross_entropy(
     logits: Any,
     labels: Any,
@@ -132,6 +134,7 @@ def cross_entropy(
     return _selected("cross_entropy", rows, ops.sum(own * w, axis=-1), used, reduction)
 
 
+@as_part
 def nll_loss(
     log_probs: Any,
     labels: Any,
@@ -188,6 +191,7 @@ def _selected(
     return ops.sum(rows) / ops.sum(weights)
 
 
+@as_part
 def bce_loss(p: Any, t: Any, reduction: str = "mean", weight: Any = None) -> Expr:
     """-(t log p + (1 - t) log(1 - p)), each logarithm at least -100, as PyTorch's `bce_loss`.
 
@@ -209,6 +213,7 @@ def _clamped_log(p: Expr) -> Expr:
     return ops.where(inside, ops.log(ops.where(inside, p, 1)), -100)
 
 
+@as_part
 def bce_with_logits_loss(
     logits: Any, t: Any, reduction: str = "mean", pos_weight: Any = None, weight: Any = None
 ) -> Expr:
@@ -242,6 +247,7 @@ def _weighted(loss: str, values: Expr, weight: Any, name: str = "weight") -> Exp
         ) from error
 
 
+@as_part
 def kl_div(log_p: Any, q: Any, reduction: str = "mean", log_target: bool = False) -> Expr:
     """q (log q - log_p), 0 where q is 0. PyTorch's `kl_div`: log_p are log-probabilities.
 
@@ -261,12 +267,14 @@ def kl_div(log_p: Any, q: Any, reduction: str = "mean", log_target: bool = False
     return _reduce("kl_div", values, reduction)
 
 
+@as_part
 def hinge_loss(score: Any, t: Any, reduction: str = "mean") -> Expr:
     """max(0, 1 - t s) with t in {-1, 1}: the binary support vector machine."""
     s, t = _pair("hinge_loss", score, t)
     return _reduce("hinge_loss", ops.maximum(1 - t * s, 0), reduction)
 
 
+@as_part
 def multiclass_hinge_loss(
     scores: Any,
     labels: Any,
@@ -319,6 +327,7 @@ def multiclass_hinge_loss(
 
 
 # -- regression -------------------------------------------------------------------------------
+@as_part
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
     """(x - y)^2."""
     x, y = _pair("mse_loss", prediction, target)
@@ -326,12 +335,14 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
     return _reduce("mse_loss", difference * difference, reduction)
 
 
+@as_part
 def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
     """|x - y|; the derivative at 0 is 0."""
     x, y = _pair("l1_loss", prediction, target)
     return _reduce("l1_loss", ops.abs(x - y), reduction)
 
 
+@as_part
 def huber_loss(prediction: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Expr:
     """d^2/2 where |d| <= delta, delta (|d| - delta/2) elsewhere, d = x - y. Huber (1964)."""
     number("huber_loss", "delta", delta, "(0, inf)")

@@ -1,6 +1,7 @@
 """Where in the user's own code an expression was built: the provenance of every node.
 
-In: nothing (the call stack). Out: a `Source` that prints as `model.py:12` and quotes the line.
+In: nothing (the call stack). Out: a `Source` that prints as `model.py:12` and quotes the line. It
+also says which layers were being called then, outermost first: pictures draw a box for each.
 """
 
 from __future__ import annotations
@@ -8,13 +9,61 @@ from __future__ import annotations
 import functools
 import linecache
 import sys
-from dataclasses import dataclass, replace
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 # Frames that are nobody's own line; parameters of layers are made in a `cached_property`.
 _PACKAGE = str(Path(__file__).parent)
 _PASSED = (_PACKAGE, functools.__file__)
 _override: list[Source] = []
+_parts: tuple[Part, ...] = ()  # the calls of layers that are running
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Part:
+    """One call of a layer, or of a function such as a loss: what is built meanwhile belongs to it.
+
+    A layer is not kept alive by the nodes that it built; `owner` is None when it is gone.
+    """
+
+    __slots__ = ("kind", "name", "_owner")
+
+    def __init__(self, kind: str, owner: Any = None) -> None:
+        self.kind = kind  # `Linear`, `cross_entropy`
+        self.name: str | None = getattr(owner, "name", None)
+        self._owner = None if owner is None else weakref.ref(owner)
+
+    @property
+    def owner(self) -> Any:
+        return None if self._owner is None else self._owner()
+
+
+def part_of(call: F, kind: str | None = None) -> F:
+    """A function whose calls are parts of what is built: of its first argument, a layer, or of the
+    kind that is given."""
+
+    @functools.wraps(call)
+    def within(*args: Any, **named: Any) -> Any:
+        global _parts
+        outer = _parts
+        owner = args[0] if kind is None else None
+        if owner is not None and outer and outer[-1].owner is owner:
+            return call(*args, **named)  # `super().__call__(x)`
+        _parts = (*outer, Part(kind or type(owner).__name__, owner))
+        try:
+            return call(*args, **named)
+        finally:
+            _parts = outer
+
+    return within  # type: ignore[return-value]
+
+
+def as_part(function: F) -> F:
+    """A function whose calls are parts called like itself."""
+    return part_of(function, function.__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +74,7 @@ class Source:
     line: int
     function: str
     derivative: bool = False  # built by differentiating what this line computes
+    parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)  # outermost first
 
     @property
     def text(self) -> str:
@@ -48,7 +98,7 @@ def here() -> Source:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PASSED):
         frame = frame.f_back
     code = frame.f_code
-    return Source(code.co_filename, frame.f_lineno, code.co_name)
+    return Source(code.co_filename, frame.f_lineno, code.co_name, parts=_parts)
 
 
 class at:

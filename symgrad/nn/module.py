@@ -64,6 +64,13 @@ class Module:
                 + source.quote(source.here())
             )
 
+    def __init_subclass__(cls) -> None:
+        """What a layer's call builds belongs to that layer (see symgrad.source)."""
+        super().__init_subclass__()
+        own = vars(cls).get("__call__")
+        if own is not None:
+            cls.__call__ = source.part_of(own)  # type: ignore[method-assign]
+
     def __call__(self, x: Expr, *args: Any, **kwargs: Any) -> Expr:
         raise NotImplementedError(f"{type(self).__name__} defines no __call__")
 
