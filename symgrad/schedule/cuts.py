@@ -17,13 +17,14 @@ padded to the whole): a loop for each stretch between such ends needs to ask not
 from __future__ import annotations
 
 import math
-from typing import Callable
+from typing import Callable, Collection, Mapping
 
 from symgrad.node import Contract, Expr, Map, Reduce, Reindex, Reshape
 from symgrad.schedule.kept import is_reduction
 from symgrad.schedule.orders import Order, groups_of
 from symgrad.sizes import Shape, maximum
 
+STRETCHES = 8  # nests of loops instead of one
 Axes = tuple["int | None", ...]  # for each axis of a node, the axis of the space it runs along
 
 
@@ -64,6 +65,25 @@ def ends(n: Expr, space: Shape, held: Callable[[Expr], bool]) -> dict[int, set[i
                 found.setdefault(axis, set()).update(e for e in places if 0 < e < extent)
         stack += _below(a, axes)
     return {axis: places for axis, places in found.items() if places}
+
+
+def stretches(
+    ends: Mapping[int, Collection[int]], space: Shape, most: int
+) -> list[dict[int, tuple[int, int]]]:
+    """The parts of a space between such ends: of every axis (start, length). The whole is one part
+    where there would be more than `most`.
+
+    >>> stretches({1: {128}}, (20, 192), 8)
+    [{1: (0, 128)}, {1: (128, 64)}]
+    """
+    if math.prod(len(places) + 1 for places in ends.values()) > most:
+        return [{}]
+    parts: list[dict[int, tuple[int, int]]] = [{}]
+    for axis, places in ends.items():
+        limits = [0, *sorted(places), maximum(space[axis])]
+        pieces = [(a, b - a) for a, b in zip(limits, limits[1:])]
+        parts = [{**part, axis: piece} for part in parts for piece in pieces]
+    return parts
 
 
 def _joined(view: Reshape, axes: Axes, space: Shape) -> dict[int, int]:

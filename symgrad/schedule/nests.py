@@ -16,8 +16,9 @@ from typing import Mapping, Sequence
 from codegen.loops import Accumulate, Const, Declare, Get, Poly, Value
 from symgrad import dtypes
 from symgrad.node import Constant, Contract, Expr, Map, Reduce, SizeOf
+from symgrad.schedule.cuts import STRETCHES, ends, stretches
 from symgrad.schedule.groups import Fusion, Group
-from symgrad.schedule.kept import is_identity
+from symgrad.schedule.kept import is_identity, is_leaf_in_memory
 from symgrad.schedule.layout import Layout
 from symgrad.schedule.symbols import live_lanes
 from symgrad.schedule.writer import At, Memory, Writer, loops_in_order
@@ -88,10 +89,25 @@ def write_plain(nest: Nest, group: Group) -> Writer:
     if all(_is_flat(nest, n, layout) for n in group.nodes):
         _flat(nest, w, group, layout)
         return w
-    with ExitStack() as stack:
-        at = loops_in_order(w, stack, layout, first.shape)
-        _compute_all(nest, w, group.nodes, at, "v")
+    for stretch in _stretches(nest, group, layout):
+        with ExitStack() as stack:
+            at = loops_in_order(w, stack, layout, first.shape, stretch)
+            _compute_all(nest, w, group.nodes, at, "v")
     return w
+
+
+def _stretches(nest: Nest, group: Group, layout: Layout) -> list[dict[int, tuple[int, int]]]:
+    """Parts of the space between whose ends all that is read begins and ends; blocks stay whole."""
+    named, first = nest.fusion.named, group.nodes[0]
+    lane = layout.lane if layout.lane is not None else layout.order[-1]
+    places: dict[int, set[int]] = {}
+    for n in group.nodes:
+        for axis, found in ends(n, n.shape, lambda a: a in named or is_leaf_in_memory(a)).items():
+            places.setdefault(axis, set()).update(found)
+    lanes = nest.memory.symbols.lanes
+    known = [axis for axis in places if isinstance(first.shape[axis], int)]
+    known = [a for a in known if a != lane or all(e % lanes == 0 for e in places[a])]
+    return stretches({axis: places[axis] for axis in known}, first.shape, STRETCHES)
 
 
 def _compute_all(nest: Nest, w: Writer, nodes: Sequence[Expr], at: At, stem: str) -> None:

@@ -21,12 +21,18 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Iterable, Mapping, Sequence
 
 from codegen.loops import Accumulate, Declare, Get, Load, Poly, Store
 from symgrad.node import Contract, Expr, Reduce
-from symgrad.schedule.cuts import cuts, ends, loop_order, ordering_operand
+from symgrad.schedule.cuts import (
+    STRETCHES,
+    cuts,
+    ends,
+    loop_order,
+    ordering_operand,
+    stretches,
+)
 from symgrad.schedule.groups import Group
 from symgrad.schedule.kept import (
     is_leaf_in_memory,
@@ -39,11 +45,10 @@ from symgrad.schedule.layout import Layout
 from symgrad.schedule.nests import FUNCTION, WORK, Nest, element, law_of, neutral
 from symgrad.schedule.outer import outer_axes, space_axis
 from symgrad.schedule.symbols import elements, live_lanes
-from symgrad.schedule.writer import MANY, At, Writer
+from symgrad.schedule.writer import MANY, WHOLE, At, Stretch, Writer
 from symgrad.sizes import Shape, Size, maximum
 
 ROW = -1  # what runs along the rows, beside the outer loops 0, 1, ...
-STRETCHES = 8  # nests of loops of one stage
 ENOUGH = 16  # turns of outer loops, enough where there are fewer blocks
 
 
@@ -312,21 +317,14 @@ class _RowPass:
                 j = position.get(axis)
                 if j is not None and j not in cut and isinstance(stage.space[j], int):
                     places.setdefault(j, set()).update(found)
-        if math.prod(len(found) + 1 for found in places.values()) > STRETCHES:
-            return [{}]
-        parts: list[dict[int, tuple[int, int]]] = [{}]
-        for j, found in places.items():
-            limits = [0, *sorted(found), maximum(stage.space[j])]
-            pieces = [(a, b - a) for a, b in zip(limits, limits[1:])]
-            parts = [{**part, j: piece} for part in parts for piece in pieces]
-        return parts
+        return stretches(places, stage.space, STRETCHES)
 
     def _loops(
         self,
         stack: ExitStack,
         stage: _Stage,
         positions: Iterable[int],
-        stretch: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+        stretch: Stretch = WHOLE,
     ) -> dict[int, Poly]:
         """Loops over some axes of a stage, in the order of memory, cut where a view cuts them."""
         order, cut = self._nest_of(stage)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Iterator, Sequence
+from types import MappingProxyType
+from typing import Iterator, Mapping, Sequence
 
 from codegen.loops import (
     Buffer,
@@ -51,6 +52,8 @@ from symgrad.schedule.symbols import Symbols, divide, live_lanes
 from symgrad.sizes import Size
 
 At = tuple[Poly, ...]  # a logical index, one polynomial per axis
+Stretch = Mapping[int, tuple[int, int]]  # parts of axes: from where on, how many
+WHOLE: Stretch = MappingProxyType({})
 MANY = 8  # turns of an outermost loop, enough for several threads
 
 
@@ -517,9 +520,14 @@ class Writer:
         return draw(self, n, linear)
 
 
-def loops_in_order(w: Writer, stack: ExitStack, layout: Layout, shape: Sequence[Size]) -> At:
+def loops_in_order(
+    w: Writer, stack: ExitStack, layout: Layout, shape: Sequence[Size], stretch: Stretch = WHOLE
+) -> At:
     """Loops over all elements in the order of memory, the contiguous axis in lanes. Few blocks of
-    lanes do not go outside of all: threads share the turns of the outermost loop."""
+    lanes do not go outside of all: threads share the turns of the outermost loop. Of the axes in
+    `stretch` only this part, which starts a block where it is in lanes."""
+    start = {axis: first for axis, (first, _) in stretch.items()}
+    shape = [stretch[axis][1] if axis in stretch else size for axis, size in enumerate(shape)]
     lane = layout.lane if layout.lane is not None else (layout.order or (None,))[-1]
     index: dict[int, Poly] = {}
     inner: ExitStack = stack
@@ -535,4 +543,4 @@ def loops_in_order(w: Writer, stack: ExitStack, layout: Layout, shape: Sequence[
     if lane is not None:
         live = live_lanes(w.symbols, shape[lane], block)
         index[lane] = block * w.lanes + inner.enter_context(w.vector(live))
-    return tuple(index[a] for a in range(len(shape)))
+    return tuple(index[a] + start.get(a, 0) for a in range(len(shape)))
