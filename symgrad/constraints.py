@@ -33,7 +33,10 @@ def _norm(name: str, w: Expr, axis: Axes) -> Expr:
 
 
 def max_norm(limit: float = 2.0, axis: Axes = 0) -> Constraint:
-    """Shrink to norm `limit` what is longer: w * min(1, limit / norm(w))."""
+    """Shrink to norm `limit` what is longer: w * min(1, limit / norm(w)), onto the ball.
+
+    Srebro and Shraibman (2005). InputError for a limit that is not positive.
+    """
     limit = number("constraints.max_norm", "limit", limit, "(0, inf)")
     # limit / max(norm, limit) is the same, and never divides by zero.
     return lambda w: w * (limit / ops.maximum(_norm("max_norm", w, axis), limit))

@@ -269,7 +269,10 @@ def kl_div(log_p: Any, q: Any, reduction: str = "mean", log_target: bool = False
 
 @as_part
 def hinge_loss(score: Any, t: Any, reduction: str = "mean") -> Expr:
-    """max(0, 1 - t s) with t in {-1, 1}: the binary support vector machine."""
+    """max(0, 1 - t s) with t in {-1, 1}.
+
+    The binary support vector machine of Cortes and Vapnik (1995); s and t have one shape.
+    """
     s, t = _pair("hinge_loss", score, t)
     return _reduce("hinge_loss", ops.maximum(1 - t * s, 0), reduction)
 
@@ -329,7 +332,7 @@ def multiclass_hinge_loss(
 # -- regression -------------------------------------------------------------------------------
 @as_part
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
-    """(x - y)^2."""
+    """(x - y)^2, of prediction and target of one shape. PyTorch's `mse_loss`."""
     x, y = _pair("mse_loss", prediction, target)
     difference = x - y
     return _reduce("mse_loss", difference * difference, reduction)
@@ -337,7 +340,7 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
 
 @as_part
 def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Expr:
-    """|x - y|; the derivative at 0 is 0."""
+    """|x - y|; the derivative at 0 is 0. PyTorch's `l1_loss`."""
     x, y = _pair("l1_loss", prediction, target)
     return _reduce("l1_loss", ops.abs(x - y), reduction)
 

@@ -40,13 +40,17 @@ def _total(name: str, terms: list[Expr], strength: Any) -> Expr:
 
 
 def l1(parameters: Any, strength: Any = 1.0, biases: bool = False) -> Expr:
-    """strength * sum |w|, the lasso. Its gradient is strength * sign(w), 0 at 0."""
+    """strength * sum |w|, the lasso of Tibshirani (1996); its gradient is strength * sign(w), 0 at 0."""
     chosen = _weights("l1", parameters, biases)
     return _total("l1", [ops.sum(ops.abs(p)) for p in chosen], strength)
 
 
 def l2(parameters: Any, strength: Any = 1.0, biases: bool = False) -> Expr:
-    """strength * sum w^2 (no factor 1/2). Its gradient is 2 strength w."""
+    """strength * sum w^2, of a matrix its Frobenius norm squared (no factor 1/2).
+
+    Its gradient is 2 strength w: a gradient step multiplies weights by 1 - 2 lr strength, and that
+    is how the compiled update is written. Hoerl and Kennard (1970).
+    """
     chosen = _weights("l2", parameters, biases)
     return _total("l2", [ops.sum(p * p) for p in chosen], strength)
 
@@ -76,7 +80,10 @@ def _norms(p: Expr, axis: int) -> Expr:
 
 
 def tie(a: Expr, b: Expr, strength: Any = 1.0) -> Expr:
-    """strength * sum (a - b)^2: draws two parameters together (soft sharing)."""
+    """strength * sum (a - b)^2: draws two parameters together (soft sharing).
+
+    ShapeError where their shapes differ. One object used twice is hard sharing.
+    """
     if a.shape != b.shape:
         raise ShapeError(
             f"regularizers.tie: shapes {show(a.shape)} and {show(b.shape)} differ"

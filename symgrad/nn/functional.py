@@ -35,12 +35,12 @@ def floating(name: str, x: Any) -> Expr:
 
 # -- activations ------------------------------------------------------------------------------
 def relu(x: Any) -> Expr:
-    """max(x, 0); the derivative at 0 is 0."""
+    """max(x, 0); the derivative at 0 is 0. Nair and Hinton (2010)."""
     return apply("relu", floating("relu", x))
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Expr:
-    """x where x > 0, negative_slope * x elsewhere."""
+    """x where x > 0, negative_slope * x elsewhere. Maas et al. (2013)."""
     x = floating("leaky_relu", x)
     if not isinstance(negative_slope, Expr):
         number("leaky_relu", "negative_slope", negative_slope, "(-inf, inf)")
@@ -50,7 +50,8 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Expr:
 def prelu(x: Any, weight: Any) -> Expr:
     """leaky_relu with a learned slope: one for all (shape () or (1,)), or one for each channel.
 
-    Channels are axis 1, or axis 0 of a one-dimensional operand, as in PyTorch.
+    Channels are axis 1, or axis 0 of a one-dimensional operand, as in PyTorch. He et al. (2015).
+    ShapeError where slopes and channels differ in number.
     """
     x, weight = floating("prelu", x), floating("prelu", weight)
     if weight.size == 1:
@@ -65,7 +66,7 @@ def prelu(x: Any, weight: Any) -> Expr:
 
 
 def elu(x: Any, alpha: float = 1.0) -> Expr:
-    """x where x > 0, alpha * (exp(x) - 1) elsewhere."""
+    """x where x > 0, alpha * (exp(x) - 1) elsewhere. Clevert et al. (2016)."""
     x = floating("elu", x)
     return apply("elu", x, number("elu", "alpha", alpha, "(-inf, inf)"))
 
@@ -78,6 +79,8 @@ def selu(x: Any) -> Expr:
 def gelu(x: Any, approximate: str = "none") -> Expr:
     """x * Phi(x), Phi the normal distribution function, or its tanh approximation.
 
+    Hendrycks and Gimpel (2016).
+
     "none": x/2 * (1 + erf(x / sqrt 2)). "tanh": x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
     """
     if approximate not in ("none", "tanh"):
@@ -89,17 +92,20 @@ def gelu(x: Any, approximate: str = "none") -> Expr:
 
 
 def sigmoid(x: Any) -> Expr:
-    """1 / (1 + exp(-x))."""
+    """The logistic function 1 / (1 + exp(-x)); its derivative is y (1 - y)."""
     return apply("sigmoid", floating("sigmoid", x))
 
 
 def silu(x: Any) -> Expr:
-    """x * sigmoid(x), also called swish."""
+    """x * sigmoid(x), also called swish. Elfwing et al. (2018)."""
     return apply("silu", floating("silu", x))
 
 
 def softplus(x: Any, beta: float = 1.0) -> Expr:
-    """log(1 + exp(beta * x)) / beta. Exact everywhere: PyTorch turns linear at beta * x > 20."""
+    """log(1 + exp(beta * x)) / beta; its derivative is sigmoid(beta * x). Dugas et al. (2001).
+
+    Exact everywhere: PyTorch turns linear at beta * x > 20.
+    """
     x = floating("softplus", x)
     if number("softplus", "beta", beta, "(0, inf)") == 1:
         return apply("softplus", x)
@@ -107,7 +113,7 @@ def softplus(x: Any, beta: float = 1.0) -> Expr:
 
 
 def hard_sigmoid(x: Any) -> Expr:
-    """clip(x/6 + 1/2, 0, 1)."""
+    """clip(x/6 + 1/2, 0, 1), piecewise linear. PyTorch's `hardsigmoid`."""
     return apply("hard_sigmoid", floating("hard_sigmoid", x))
 
 
@@ -146,7 +152,7 @@ def check_probability(name: str, p: Any) -> float:
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Expr:
-    """Each element zero with probability p, the others times 1 / (1 - p).
+    """Each element zero with probability p, the others times 1 / (1 - p). Srivastava et al. (2014).
 
     Every call draws its own numbers: a function of seed, step and this call's place in the graph.
     The identity when `training` is False.
@@ -181,7 +187,8 @@ def layer_norm(
 ) -> Expr:
     """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, those of normalized_shape.
 
-    The last axis when no shape is given; the variance is the biased one, as in PyTorch.
+    The last axis when no shape is given; the variance is the biased one, as in PyTorch. Ba et al.
+    (2016). ShapeError where x, weight or bias do not end in that shape.
     """
     x = floating("layer_norm", x)
     number("layer_norm", "eps", eps)
@@ -209,7 +216,11 @@ def layer_norm(
 def group_norm(
     x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Expr:
-    """Normalise every sample over groups of neighbouring channels (axis 1) and all later axes."""
+    """Normalise every sample over groups of neighbouring channels (axis 1) and all later axes.
+
+    weight and bias are (channels,). Wu and He (2018). ShapeError for groups that do not divide the
+    channels.
+    """
     x = floating("group_norm", x)
     number("group_norm", "eps", eps)
     channels = x.shape[1] if x.ndim > 1 else 0
@@ -235,6 +246,7 @@ def batch_norm(
 ) -> Expr:
     """Normalise every channel (axis 1) over all other axes: (x - mean) / sqrt(var + eps).
 
+    x is (n, channels, ...), all others (channels,). Ioffe and Szegedy (2015).
     In training, by the batch's mean and biased variance, differentiated through, and the running
     states move: s <- (1 - momentum) s + momentum * batch value, the variance by its unbiased
     estimate, as in PyTorch; `updates_of(loss)` lists these updates. Otherwise by the running
@@ -309,7 +321,7 @@ def attention(
     dropout_p: float = 0.0,
     training: bool = True,
 ) -> Expr:
-    """softmax(query key^T * scale) value.
+    """softmax(query key^T * scale) value. Vaswani et al. (2017).
 
     query is (..., t, d), key (..., s, d), value (..., s, e). scale is 1/sqrt(d) unless given. A
     boolean `mask`, broadcast to (..., t, s), is True where attention is allowed; a floating one is
