@@ -496,3 +496,38 @@ def test_the_cache_knows_loops_by_what_they_compute() -> None:
     assert described("pq", False) == described("uv", False)
     different = [described("pq", False), described("pq", True), described("pq", False, True)]
     assert len(set(different)) == 3
+
+
+# -- out of the loop -------------------------------------------------------------------------------
+def test_products_with_slices_are_done_for_all_steps_at_once() -> None:
+    """A network as one writes it becomes the one that `nn.RNN` is, in both directions."""
+    xs, h0 = sg.input("xs", (7, 2, 3)), sg.input("h0", (2, 4))
+    U, W, V = sg.parameter("U", (3, 5)), sg.parameter("W", (4, 4)), sg.parameter("V", (5, 4))
+    last, _ = sg.scan(lambda h, x: (sg.tanh(x @ U @ V + h @ W), None), h0, xs)
+    wanted = [last, *sg.grad(sg.sum(last), [xs, U, W, V])]
+    new, log = rewrite.run(wanted)
+    verify(new, final=True)
+    assert "product out of the loop" in {r.rule for r in log}
+    rng = np.random.default_rng(0)
+    point = {e: rng.normal(size=e.shape) for e in (xs, h0, U, W, V)}
+    for a, b in zip(evaluate(wanted, point), evaluate(new, point)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for found in results(toposort(new)).values():
+        products = [n for n in body(found) if isinstance(n, Contract) and len(n.args) > 1]
+        assert len(products) == 1  # the one with the carry
+
+
+def test_a_loop_does_nothing_in_vain() -> None:
+    xs, ys = sg.input("xs", (5, 2)), sg.input("ys", (5, 2))
+    zero = np.zeros(2, "float32")
+
+    def step(c: dict[str, Expr], s: tuple[Expr, Expr]) -> tuple[dict[str, Expr], Expr]:
+        new = {"a": c["a"] + c["b"], "b": c["b"] + s[0], "c": c["c"] + c["a"] + s[1]}
+        return new, s[0] * 2
+
+    last, _ = sg.scan(step, {"a": zero, "b": zero, "c": zero}, (xs, ys))
+    (new,), log = rewrite.run([last["a"]])
+    assert isinstance(new, Scan) and [s.name for s in new.loop.slots] == ["s0", "a", "b"]
+    assert "what the loop does in vain" in {r.rule for r in log}
+    X = np.arange(10, dtype="float32").reshape(5, 2)
+    np.testing.assert_array_equal(value(new, {xs: X}), value(last["a"], {xs: X, ys: X}))
