@@ -37,8 +37,7 @@ def flatten_function(
     *,
     state: Store | None = None,
     seed: int = 0,
-    threads: int | None = None,
-    target: str | None = None,
+    **options: Any,
 ) -> FlatFunction:
     """The loss as `f(theta) -> (value, gradient)`, for SciPy's minimisers and any other.
 
@@ -50,6 +49,7 @@ def flatten_function(
                 `args=(X, Y)`
     state       the state of another function or step, to share its parameters: f starts from what
                 they hold, `f.assign(theta)` writes there. A state of its own (`seed`) otherwise
+    options     threads, target, check, max_bytes, tolerance: those of `sg.function`
 
     theta and the gradient are float64. Parameters in float32 are minimised too, but a line search
     sees their rounding: declare them (and the inputs) float64 to converge beyond six digits.
@@ -63,7 +63,7 @@ def flatten_function(
     Raises GraphError for a loss that is no scalar or does not depend on a parameter, InputError
     for arrays that do not fit the inputs and vectors of another length.
     """
-    chosen = {"seed": seed, "threads": threads, "target": target}
+    chosen = {"seed": seed, **options}
     return FlatFunction(loss, trainable(loss, parameters), data or {}, state, chosen)
 
 

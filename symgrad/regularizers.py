@@ -40,7 +40,10 @@ def _total(name: str, terms: list[Expr], strength: Any) -> Expr:
 
 
 def l1(parameters: Any, strength: Any = 1.0, biases: bool = False) -> Expr:
-    """strength * sum |w|, the lasso of Tibshirani (1996); its gradient is strength * sign(w), 0 at 0."""
+    """strength * sum |w|, the lasso of Tibshirani (1996).
+
+    Its gradient is strength * sign(w), and 0 at 0.
+    """
     chosen = _weights("l1", parameters, biases)
     return _total("l1", [ops.sum(ops.abs(p)) for p in chosen], strength)
 
