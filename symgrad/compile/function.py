@@ -30,6 +30,7 @@ from symgrad.state import Store
 
 if TYPE_CHECKING:
     from symgrad.compile.profile import Profile
+    from symgrad.compile.provenance import KernelFacts
 
 Array = np.ndarray[Any, Any]
 
@@ -83,6 +84,33 @@ class Function:
         """One stage of the compile as text: "expression", "gradient", "rewritten", "schedule",
         "loops", "llvm" or "assembly"."""
         return self._pipeline.stage(name)
+
+    @property
+    def kernels(self) -> list[KernelFacts]:
+        """Every kernel in the order of calls: the expressions it computes and their lines, its
+        loops, LLVM and assembly, its work at the largest sizes, its time if `profile` ran before.
+        None where the graph is interpreted."""
+        if not self._is_native:
+            return []
+        return self._pipeline.provenance.kernels()
+
+    @property
+    def expressions(self) -> dict[str, Expr]:
+        """The values that have names in `stage("rewritten")`, as nodes of the compiled graph."""
+        return dict(self._pipeline.provenance.expressions)
+
+    def kernel_of(self, expression: Expr | str) -> list[KernelFacts]:
+        """The kernels that compute an expression of the model, or a value by name; InputError
+        where no kernel does. A value that is cheap may be computed by several."""
+        if not self._is_native:
+            raise InputError('target="interpret" has no kernels')
+        names = self._pipeline.provenance.kernels_of(expression)
+        found = {kernel.name: kernel for kernel in self.kernels}
+        return [found[name] for name in names]
+
+    @property
+    def _is_native(self) -> bool:
+        return hasattr(getattr(self._backend, "native", self._backend), "code")
 
     def report(self) -> str:
         """Kernels, work, memory: what the compiled code consists of."""

@@ -28,6 +28,8 @@ from symgrad.state import Store
 if TYPE_CHECKING:
     from codegen.memory import ArenaPlan
     from codegen.target import Target
+    from symgrad.compile.profile import Profile
+    from symgrad.compile.provenance import Provenance
     from symgrad.schedule import Schedule
 
 STAGES = ("expression", "gradient", "rewritten", "schedule", "loops", "llvm", "assembly")
@@ -40,6 +42,7 @@ class Pipeline:
         self.request, self.store, self.options = request, store, options
         self.log: list[Any] = []
         self.times: dict[str, float] = {}
+        self.profiled: Profile | None = None  # the last one
         # Layouts as they are before this function is placed: asking for a stage later must give
         # what was compiled then.
         held = store.layouts()
@@ -96,11 +99,30 @@ class Pipeline:
 
         return self._timed("object", make)
 
+    # -- the same for readers --------------------------------------------------------------------
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What kernels compute, and from which line of the model."""
+        from symgrad.compile.provenance import Provenance
+
+        return Provenance(self)
+
+    @cached_property
+    def readable_llvm(self) -> str:
+        """The module that is compiled, but for names and comments that say what it computes."""
+        from codegen.emit import emit
+
+        return emit(self.provenance.program, self.plan, self.target)
+
     @cached_property
     def assembly(self) -> str:
         from codegen.assemble import assembly
+        from codegen.listing import annotated
 
-        return assembly(self.llvm, self.target)
+        known = self.provenance
+        sign = "#" if self.target.triple.startswith("x86") else "//"
+        notes = {name: known.notes(name) for name in known.maths}
+        return annotated(assembly(self.readable_llvm, self.target), notes, sign)
 
     # -- what a stage does ---------------------------------------------------------------------
     @cached_property
@@ -174,12 +196,12 @@ class Pipeline:
             gradients = self._gradients() if name == "gradient" else {}
             return graph_text(graph, gradients)
         if name == "schedule":
-            return self.schedule.text()
+            return self.provenance.schedule_text()
         if name == "loops":
             from codegen.show import show as show_program
 
-            return show_program(self.schedule.program)
-        return self.llvm if name == "llvm" else self.assembly
+            return show_program(self.provenance.program)
+        return self.readable_llvm if name == "llvm" else self.assembly
 
     @cached_property
     def domains(self) -> dict[Any, Any]:
@@ -251,7 +273,6 @@ def _trace(name: str, result: Any, seconds: float) -> None:
     if level >= 3 and name == "schedule":
         from codegen.show import show as show_program
 
-        print(result.text(), file=sys.stderr)
         print(show_program(result.program), file=sys.stderr)
     if level >= 4 and name == "llvm":
         print(result, file=sys.stderr)

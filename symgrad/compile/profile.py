@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from codegen.counts import Counts
     from symgrad.compile.backend import Backend
     from symgrad.compile.pipeline import Pipeline
+    from symgrad.compile.provenance import Provenance
 
 Array = np.ndarray[Any, Any]
+LONG = 80  # letters of mathematics in the table; rows have all of it
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ class Profile:
 
 
 def _about(row: Row) -> str:
-    return row.computes + (f"  from {', '.join(row.sources)}" if row.sources else "")
+    shown = row.computes
+    if len(shown) > LONG:
+        shown = shown[: LONG - 3].rstrip() + "..."
+    return shown + (f"  {', '.join(row.sources)}" if row.sources else "")
 
 
 def _time(seconds: float) -> str:
@@ -147,8 +152,9 @@ def profile(
     wide = any(b.dtype == "float64" for b in program.buffers)
     peaks = measure(pipeline.target, "float64" if wide else "float32", program.threads)
     often = runs(program, derived_sizes(program, sizes))
-    rows = _rows(program, often, _middle(times), program_counts(program, sizes), peaks)
-    return Profile(
+    counts = program_counts(program, sizes)
+    rows = _rows(pipeline.provenance, program, often, _middle(times), counts, peaks)
+    pipeline.profiled = Profile(
         tuple(sorted(rows, key=lambda row: -row.seconds)),
         sum(row.seconds for row in rows),
         sizes,
@@ -157,6 +163,7 @@ def profile(
         peaks.flops / 1e9,
         peaks.levels[-1][1] / 1e9,
     )
+    return pipeline.profiled
 
 
 def _middle(times: Array) -> Any:
@@ -174,7 +181,12 @@ def _copy(memory: Array) -> Array:
 
 
 def _rows(
-    program: Any, often: Sequence[int], times: Array, work: Sequence[Counts], peaks: Any
+    known: Provenance,
+    program: Any,
+    often: Sequence[int],
+    times: Array,
+    work: Sequence[Counts],
+    peaks: Any,
 ) -> list[Row]:
     """A row for each kernel. Of every call in the order of the text: how often it ran, the time it
     took then altogether, and what it did each time."""
@@ -184,20 +196,20 @@ def _rows(
     for i, (call, _) in enumerate(flat(program)):
         calls.setdefault(call.kernel, []).append(i)
     rows = []
-    for kernel in program.kernels:
-        own = calls.get(kernel.name, [])
+    for kernel, name in known.names.items():
+        own = calls.get(kernel, [])
         spent = float(sum(times[i] for i in own))
         least = sum(often[i] * peaks.floor(work[i].flops, work[i].bytes) for i in own)
         rows.append(
             Row(
-                kernel.name,
+                name,
                 sum(often[i] for i in own),
                 spent,
                 sum(often[i] * work[i].flops for i in own),
                 sum(often[i] * work[i].bytes for i in own),
                 least / spent if spent else 0.0,
-                kernel.comment.replace("\n", "; "),
-                kernel.sources,
+                "; ".join(s.text for s in known.maths[name]),
+                tuple(dict.fromkeys(str(s.where) for s in known.maths[name])),
             )
         )
     return rows

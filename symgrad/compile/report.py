@@ -1,7 +1,8 @@
 """`step.report()`: what the compiled code consists of, and how much memory it takes.
 
-In: a pipeline and what runs it. Out: text. The facts are kept beside the object in the cache, so
-that a report of a cached function compiles nothing.
+In: a pipeline and what runs it. Out: text. What is said of kernels comes from the pipeline, whose
+names and lines are those of this model; beside the object in the cache there is only what is not
+known without compiling: the size of the code, and how long the stages took.
 
 >>> print(step.report())
 12 kernels in 14 calls, 27.3 Mflop at batch 64, ...
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from symgrad import dtypes
 from symgrad.compile.graph import Graph
 from symgrad.node import Contract, Expr, Map, Reduce, Scan, ScatterAdd
-from symgrad.sizes import maximum
+from symgrad.sizes import maximum, show
 
 if TYPE_CHECKING:
     from symgrad.compile.backend import Backend
@@ -28,31 +29,26 @@ def report(pipeline: Pipeline, backend: Backend) -> str:
     native = getattr(backend, "native", backend)
     if not hasattr(native, "code"):
         return _interpreted(pipeline.rewritten)
-    return _text(native.code.report, native.code.cached)
+    return _text({**facts(pipeline), **native.code.report}, native.code.cached)
+
+
+def compiled(pipeline: Pipeline) -> dict[str, Any]:
+    """What only a compile tells, as JSON."""
+    return {
+        "code": len(pipeline.object),
+        "seconds": dict(pipeline.times),
+        "rewrites": len(pipeline.log),
+    }
 
 
 def facts(pipeline: Pipeline) -> dict[str, Any]:
-    """What a report says, as JSON."""
+    """What else a report says."""
     from codegen import memory
-    from codegen.bounds import derived_sizes
     from codegen.loops import PLANNED
-    from codegen.repeats import flat, runs
 
+    known = pipeline.provenance
     program, plan, graph = pipeline.schedule.program, pipeline.plan, pipeline.rewritten
-    largest = {name: most for name, most in program.sizes.items() if isinstance(most, int)}
-    often = runs(program, derived_sizes(program, largest))
-    calls: dict[str, int] = {}
-    for (call, _), times in zip(flat(program), often):
-        calls[call.kernel] = calls.get(call.kernel, 0) + times
-    kernels = [
-        {
-            "name": kernel.name,
-            "calls": calls.get(kernel.name, 0),
-            "computes": kernel.comment,
-            "sources": list(kernel.sources),
-        }
-        for kernel in program.kernels
-    ]
+    kernels = [(fact, known.notes(fact.name)) for fact in known.facts]
     size = {b.name: b.size * dtypes.ITEMSIZE[b.dtype] for b in program.buffers}
     by_role: dict[str, int] = {}
     for b in program.buffers:
@@ -61,18 +57,17 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "target": f"{pipeline.target.cpu}, {program.lanes} lanes, {_threads(program.threads)}",
         "kernels": kernels,
-        "calls": sum(calls.values()),
+        "calls": sum(fact.calls for fact, _ in kernels),
         "flops": flops(graph),
         "sizes": {name: dim.max for name, dim in graph.dims.items()},
         "nodes": len(graph.nodes),
         "arena": plan.size,
-        "recomputed": list(pipeline.schedule.recomputed),
+        "recomputed": [
+            f"{known.wording.name(n)} {show(n.shape)} from {n.where}" for n in known.recomputed
+        ],
         "kept": pipeline.schedule.before,
         "roles": by_role,
-        "code": len(pipeline.object),
         "layout": memory.report(plan),
-        "seconds": dict(pipeline.times),
-        "rewrites": len(pipeline.log),
     }
 
 
@@ -124,11 +119,10 @@ def _text(known: Mapping[str, Any], cached: bool) -> str:
         "",
         "kernels",
     ]
-    for kernel in known["kernels"]:
-        times = f" x{kernel['calls']}" if kernel["calls"] != 1 else ""
-        lines.append(f"  {kernel['name']}{times}: {kernel['computes']}")
-        if kernel["sources"]:
-            lines.append(f"      from {', '.join(kernel['sources'])}")
+    for kernel, notes in known["kernels"]:
+        often = f" x{kernel.calls}" if kernel.calls != 1 else ""
+        lines.append(f"  {kernel.name}{often}: {_count(kernel.flops)}flop, {_few(kernel.bytes)}")
+        lines += [f"      {note}" for note in notes]
     return "\n".join([*lines, "", known["layout"]]) + "\n"
 
 
@@ -161,7 +155,12 @@ def _count(number: int) -> str:
 
 
 def _bytes(number: int) -> str:
+    short = _few(number)
+    return short if number < 1000 else f"{short} ({number:,} bytes)"
+
+
+def _few(number: int) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:
-            return f"{number / size:.1f} {unit} ({number:,} bytes)"
+            return f"{number / size:.1f} {unit}"
     return f"{number} bytes"

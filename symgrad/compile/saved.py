@@ -61,8 +61,8 @@ def find(pipeline: Pipeline) -> Code:
 def compiled(pipeline: Pipeline) -> Code:
     """All stages, to the object."""
     from codegen.call import describe as describe_call
+    from symgrad.compile import report
     from symgrad.compile.native import signature
-    from symgrad.compile.report import facts
 
     schedule = pipeline.schedule
     place = {id(p): i for i, p in enumerate(pipeline.request.graph.parameters)}
@@ -76,7 +76,7 @@ def compiled(pipeline: Pipeline) -> Code:
         schedule.rng,
         schedule.program.lanes,
         checked,
-        facts(pipeline),
+        report.compiled(pipeline),
     )
 
 

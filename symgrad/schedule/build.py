@@ -17,7 +17,7 @@ from symgrad.node import Expr, Input, Parameter, Random, toposort
 from symgrad.schedule.analysis import analyse
 from symgrad.schedule.budget import within
 from symgrad.schedule.groups import Group
-from symgrad.schedule.kernels import Kernels
+from symgrad.schedule.kernels import Entry, Kernels
 from symgrad.schedule.layout import Layout, row_major
 from symgrad.schedule.level import Common, Level
 from symgrad.schedule.outline import cut
@@ -27,7 +27,7 @@ from symgrad.schedule.random import RNG
 from symgrad.schedule.scan import LoopGroup
 from symgrad.schedule.symbols import Symbols, elements
 from symgrad.schedule.writer import Memory, Writer
-from symgrad.sizes import maximum, show
+from symgrad.sizes import maximum
 
 FEW_CHANNELS = 4  # of an input image that is read as it comes
 
@@ -42,14 +42,11 @@ class Schedule:
     outputs: Mapping[str, str]
     rng: str | None
     groups: Sequence[Group] = field(default_factory=tuple)
-    lines: Sequence[str] = field(default_factory=tuple)
-    recomputed: Sequence[str] = field(default_factory=tuple)
+    entries: Sequence[Entry] = field(default_factory=tuple)  # of calls, and headings of loops
+    origins: Mapping[Expr, Expr] = field(default_factory=dict)  # of nodes that stand for others
+    recomputed: Sequence[Expr] = field(default_factory=tuple)
     before: int = 0  # the most bytes held at once if nothing were computed again
     note: str = ""  # what runs in lanes, where that is not the rows
-
-    def text(self) -> str:
-        """One line per kernel: what it computes, from what."""
-        return "\n".join([self.note, *self.lines] if self.note else self.lines)
 
 
 def schedule(
@@ -74,13 +71,10 @@ def schedule(
         builder.arrange()
         return builder
 
-    roots = cut(primitive([*outputs.values(), *updates.values()]))
+    origins: dict[Expr, Expr] = {}
+    roots = cut(primitive([*outputs.values(), *updates.values()]), origins)
     fitted, made = within(arrange, roots, max_bytes, target.l2, threads)
-    return replace(made, recomputed=tuple(map(_short, fitted.recomputed)), before=fitted.before)
-
-
-def _short(n: Expr) -> str:
-    return f"{n.name} {show(n.shape)}" + (f" from {n.where}" if n.where else "")
+    return replace(made, recomputed=fitted.recomputed, before=fitted.before, origins=origins)
 
 
 class Builder(Level):
@@ -122,7 +116,7 @@ class Builder(Level):
         note = "few images: channels run in lanes" if few else ""
         return Schedule(
             program, self.input_buffers, states, self.output_buffers, rng, self.order,
-            kernels.lines, note=note,
+            kernels.entries, note=note,
         )  # fmt: skip
 
     def leaves(self) -> None:
@@ -185,6 +179,7 @@ class Builder(Level):
         one = Op("add", (step, Const(1, "int32")), "int32")
         w.body.append(Store(rng, Poly.of(2), one))
         kernel, buffers = w.kernel("advance_rng")
-        self.common.kernels.made["advance_rng"] = kernel
+        drawn = [n for n in self.nodes if isinstance(n, Random)]
+        self.common.kernels.other(kernel, buffers, drawn)
         calls.append(Call("advance_rng", buffers, (0,)))
         return RNG

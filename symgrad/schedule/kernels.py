@@ -1,9 +1,10 @@
 """The kernels of a program: each made once, called wherever an equal one is needed.
 
-In: what writers wrote. Out: `Call`s on actual buffers, the table of kernels, and a line of text for
-each call.
+In: what writers wrote. Out: `Call`s on actual buffers, the table of kernels, and an entry for each
+call that says what it computes. Names and comments for readers are made when somebody reads them
+(`symgrad.compile.provenance`), so that nothing that is compiled depends on them.
 
->>> kernels.call(group, writer)
+>>> kernels.call(group, nodes, named, writer)
 Call("rows_tanh_0", ("h", "y"))
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Collection, Sequence
 
 from codegen.loops import Call, Declare, For, Kernel, Lanes, Stmt
@@ -20,31 +21,49 @@ from symgrad.schedule.equal import fingerprint
 from symgrad.schedule.groups import Group
 from symgrad.schedule.writer import Writer
 
-INDENT = "  "
+
+@dataclass(frozen=True)
+class Entry:
+    """A call in the order of the program, or the heading of a loop around the deeper ones that
+    follow. It computes `nodes`, and on the way what they are made of, down to values in `named`,
+    which others compute, and to leaves. `again` are those nodes that were computed before; `kind`
+    is the group's, of which a "convert" or a "copy" only moves what is named."""
+
+    depth: int
+    heading: str = ""
+    kernel: str = ""
+    kind: str = ""
+    buffers: tuple[str, ...] = ()
+    nodes: tuple[Expr, ...] = ()
+    named: Collection[Expr] = ()
+    again: frozenset[Expr] = frozenset()
+    how: str = ""
 
 
 class Kernels:
-    """`lines` say what every call computes, those in loops indented."""
+    """`entries` say what every call computes."""
 
     def __init__(self) -> None:
         self.made: dict[str, Kernel] = {}
         self.known: dict[str, str] = {}
-        self.lines: list[str] = []
+        self.entries: list[Entry] = []
         self.depth = 0
 
     @contextmanager
     def inside(self, heading: str) -> Iterator[None]:
         """Calls within a loop."""
-        self.line(heading)
+        self.entries.append(Entry(self.depth, heading))
         self.depth += 1
         yield
         self.depth -= 1
 
-    def line(self, text: str) -> None:
-        self.lines.append(INDENT * self.depth + text)
-
     def call(
-        self, group: Group, nodes: Sequence[Expr], w: Writer, again: Collection[Expr] = ()
+        self,
+        group: Group,
+        nodes: Sequence[Expr],
+        named: Collection[Expr],
+        w: Writer,
+        again: Collection[Expr] = (),
     ) -> Call:
         """The call of what a writer wrote for a group, `nodes` being what it computes."""
         kernel, buffers = w.kernel("")
@@ -54,16 +73,21 @@ class Kernels:
             first = nodes[0].name.split(" ")[0]
             name = f"{group.kind}_{first}_{len(self.made)}"
             self.known[key] = name
-            lines = tuple(dict.fromkeys(str(n.where) for n in nodes))
-            comment = ", ".join(n.name for n in nodes)
-            inplace = _inplace(w, group)
-            self.made[name] = replace(
-                kernel, name=name, inplace=inplace, comment=comment, sources=lines
+            self.made[name] = replace(kernel, name=name, inplace=_inplace(w, group))
+        repeated = frozenset(n for n in nodes if n in again)
+        how = f"{w.how}{_accumulators(self.made[name].body)}" if w.how else ""
+        self.entries.append(
+            Entry(
+                self.depth, "", name, group.kind, tuple(buffers), tuple(nodes), named, repeated, how
             )
-        computed = ", ".join(n.name + (" again" if n in again else "") for n in nodes)
-        how = f"  [{w.how}{_accumulators(self.made[name].body)}]" if w.how else ""
-        self.line(f"{name}({', '.join(buffers)}): {computed}{how}")
+        )
         return self.on(name, buffers, w)
+
+    def other(self, kernel: Kernel, buffers: Sequence[str], nodes: Sequence[Expr]) -> None:
+        """A kernel that no group asks for, and what it is there for."""
+        self.made[kernel.name] = kernel
+        name = kernel.name
+        self.entries.append(Entry(self.depth, "", name, name, tuple(buffers), tuple(nodes)))
 
     def on(self, name: str, buffers: Sequence[str], w: Writer) -> Call:
         """The call of a kernel on buffers, or on parts of them."""

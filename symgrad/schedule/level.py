@@ -232,7 +232,8 @@ class Level:
             return self.loops[group].calls()
         nodes = group.nodes or [self.places.waiting[group][0]]
         made = self._write(group)
-        return [self.common.kernels.call(group, nodes, w, self.common.again) for w in made]
+        named, again = self.fusion.named, self.common.again
+        return [self.common.kernels.call(group, nodes, named, w, again) for w in made]
 
     def _write(self, group: Group) -> list[Writer]:
         places = self.places

@@ -27,18 +27,19 @@ from symgrad.schedule.bodies import Body, Carry, Lent, Looped, Slice
 from symgrad.schedule.kept import is_view
 
 
-def cut(roots: Sequence[Expr]) -> list[Expr]:
-    """The roots, loops cut out."""
+def cut(roots: Sequence[Expr], origins: dict[Expr, Expr] | None = None) -> list[Expr]:
+    """The roots, loops cut out. `origins` takes in, for each node that is another one than before,
+    what it stands for."""
     nodes = toposort(roots)
     found = results(nodes)
     if not found:
         return list(roots)
-    return _Cutter(found).level(roots, lambda n: None)
+    return _Cutter(found, {} if origins is None else origins).level(roots, lambda n: None)
 
 
 class _Cutter:
-    def __init__(self, found: dict[Loop, list[Scan]]) -> None:
-        self.found = found
+    def __init__(self, found: dict[Loop, list[Scan]], origins: dict[Expr, Expr]) -> None:
+        self.found, self.origins = found, origins
         self.made: dict[Loop, tuple[Body, list[Expr]]] = {}  # and what is lent
 
     def level(self, roots: Sequence[Expr], leaf: Callable[[Expr], Expr | None]) -> list[Expr]:
@@ -58,6 +59,7 @@ class _Cutter:
                 with source.at(n.where):
                     args = [new[a] for a in self._operands(n)]
                     new[n] = self._looped(n, args) if isinstance(n, Scan) else n.with_args(args)
+        self.origins.update((made, n) for n, made in new.items() if made is not n)
         return [new[r] for r in roots]
 
     def _operands(self, n: Expr) -> Sequence[Expr]:

@@ -17,10 +17,16 @@ from symgrad.node import Constant, Contract, Custom, Expr, Iota, Map, Reduce
 
 def primitive(outputs: Sequence[Expr]) -> list[Expr]:
     """The outputs, rebuilt."""
+    new = images(outputs)
+    return [new[n] for n in outputs]
+
+
+def images(outputs: Sequence[Expr]) -> dict[Expr, Expr]:
+    """What every node that the outputs need becomes."""
     new: dict[Expr, Expr] = {}
     for n in outputs:
         _rebuild(n, new)
-    return [new[n] for n in outputs]
+    return new
 
 
 def _rebuild(root: Expr, new: dict[Expr, Expr]) -> Expr:
