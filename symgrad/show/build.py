@@ -388,6 +388,8 @@ def _reshape(node: Reshape, base: Term) -> Term:
             return products.spread(base, given, tuple(kept), wanted)
     if [s for s in given if s != 1] == [s for s in wanted if s != 1] and isinstance(base, Name):
         return Name(base.text, len(wanted), base.role)
+    if isinstance(base, Spread):
+        base = Spread(base.base, base.kept, False, base.rank)
     return Call("reshape", (base, Name(show(wanted), 0, "constant")), node.ndim)
 
 

@@ -247,7 +247,7 @@ class _Work:
             new = self.image[id(e)]
             if id(new) in self.name_of:
                 final, name = self.reader.read(new), self.name_of[id(new)]
-                found += [(x, name) for x in (new, final) if x.args]
+                found += [(x, name) for x in (e, new, final) if x.args]
                 while isinstance(final, Reshape) and _same_but_ones(
                     final.shape, final.args[0].shape
                 ):
@@ -371,7 +371,9 @@ class _Work:
         for r in log:
             if r.stage == "canonicalise":
                 continue
-            before, after = inline(r.before, self.known), inline(r.after, self.known)
+            sides = (id(r.before), id(r.after))
+            known = {k: v for k, v in self.known.items() if k not in sides}
+            before, after = inline(r.before, known), inline(r.after, self.known)
             key = (r.rule, id(r.before))
             found.setdefault(key, Applied(r.rule, r.stage, before, after, r.where))
         return list(found.values())

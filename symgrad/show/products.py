@@ -57,7 +57,7 @@ def contraction(node: Contract, terms: Sequence[Term]) -> Term:
         if own.rest is not None:
             operands.append(Operand(own.rest, labels))
         elif labels:
-            operands.append(Operand(Number("1"), labels))
+            operands.append(Operand(Name("1", len(labels), "part"), labels))
     if isinstance(kind, Transpose):
         rest: Term | None = turned(operands[0].term, kind.axes)
     elif isinstance(kind, Sum):
@@ -126,24 +126,33 @@ def total(term: Term, axes: tuple[int, ...], rank: int) -> Term:
 
 
 def multiplied(node: Contract, operands: list[Operand]) -> Term | None:
-    """Several operands as a matrix product where they are one."""
-    out = node.out
+    """Several operands as a matrix product where they are one, spread along axes they lack."""
     if not operands:
         return None
+    out, shape = node.out, node.shape
+    if not node.summed and all(in_order(o.labels, out) for o in operands):
+        return _hadamard(_merged(operands, out), out, shape)
+    kept = tuple(any(k in o.labels for o in operands) for k in out)
+    own = tuple(k for k, has in zip(out, kept) if has)
+    found = _matrices(operands, own)
+    small = tuple(s for s, has in zip(shape, kept) if has)
+    return found if all(kept) else spread(found, small, kept, shape)
+
+
+def _matrices(operands: list[Operand], out: tuple[int, ...]) -> Term:
     merged = _merged(operands, out)
     if len(merged) == 1 and merged[0].labels == out:
         return merged[0].term
-    if not node.summed and all(in_order(o.labels, out) for o in merged):
-        return _hadamard(node, merged)
     lead = _stack(merged, out)
-    inner = [Operand(o.term, o.labels[lead:]) for o in merged]
+    stacked = out[:lead]
+    inner = [
+        Operand(o.term, o.labels[lead:] if o.labels[:lead] == stacked else o.labels) for o in merged
+    ]
     if len(out) - lead <= 2 and all(1 <= len(o.labels) <= 2 for o in inner):
         found = _components(inner, out[lead:])
         if found is not None:
-            return _ranked(found, node.ndim)
-    return Tensor(
-        tuple(o.term for o in operands), tuple(o.labels for o in operands), out, node.ndim
-    )
+            return _ranked(found, len(out))
+    return Tensor(tuple(o.term for o in operands), tuple(o.labels for o in operands), out, len(out))
 
 
 def _ranked(term: Term, rank: int) -> Term:
@@ -214,25 +223,27 @@ def _place(term: Term) -> int:
     return 1 if isinstance(term, Product) and not term.hadamard else 2
 
 
-def _hadamard(node: Contract, operands: list[Operand]) -> Term:
+def _hadamard(operands: list[Operand], out: tuple[int, ...], shape: Shape) -> Term:
     shown = []
     for o in operands:
-        kept = tuple(k in o.labels for k in node.out)
-        shape = tuple(s for s, k in zip(node.shape, kept) if k)
-        shown.append(o.term if all(kept) else spread(o.term, shape, kept, node.shape))
-    return hadamard(shown, node.ndim)
+        kept = tuple(k in o.labels for k in out)
+        own = tuple(s for s, k in zip(shape, kept) if k)
+        shown.append(o.term if all(kept) else spread(o.term, own, kept, shape))
+    return hadamard(shown, len(out))
 
 
 def _stack(operands: list[Operand], out: tuple[int, ...]) -> int:
-    """How many leading axes all operands share with the result: a stack of matrices."""
-    lead = 0
-    if len(out) <= 2 and all(len(o.labels) <= 2 for o in operands):
-        return 0
-    while lead < len(out) and all(
-        len(o.labels) > lead and o.labels[lead] == out[lead] for o in operands
-    ):
-        lead += 1
-    return lead
+    """How many leading axes the operands share with the result: a stack of matrices, perhaps
+    times one matrix."""
+    lead = max(len(out), *(len(o.labels) for o in operands)) - 2
+    while lead > 0:
+        own = out[:lead]
+        stacked = [o for o in operands if o.labels[:lead] == own and len(o.labels) == lead + 2]
+        single = [o for o in operands if len(o.labels) == 2 and not set(o.labels) & set(own)]
+        if stacked and len(stacked) + len(single) == len(operands):
+            return lead
+        lead -= 1
+    return 0
 
 
 # -- paths ------------------------------------------------------------------------------------
