@@ -531,3 +531,22 @@ def test_a_loop_does_nothing_in_vain() -> None:
     assert "what the loop does in vain" in {r.rule for r in log}
     X = np.arange(10, dtype="float32").reshape(5, 2)
     np.testing.assert_array_equal(value(new, {xs: X}), value(last["a"], {xs: X, ys: X}))
+
+
+def test_outputs_that_are_products_are_made_behind_the_loop() -> None:
+    xs, h0 = sg.input("xs", (7, 2, 4)), sg.input("h0", (2, 4))
+    W, V, b = sg.parameter("W", (4, 4)), sg.parameter("V", (4, 5)), sg.parameter("b", (5,))
+
+    def step(h: Expr, x: Expr) -> tuple[Expr, Expr]:
+        h = sg.tanh(x + h @ W)
+        return h, sg.exp(h @ V + b) * sg.sum(x)
+
+    _, ys = sg.scan(step, h0, xs)
+    (new,), log = rewrite.run([ys])
+    assert "product behind the loop" in {r.rule for r in log}
+    for found in results(toposort([new])).values():
+        products = [n for n in body(found) if isinstance(n, Contract) and len(n.args) > 1]
+        assert len(products) == 1
+    rng = np.random.default_rng(0)
+    point = {e: rng.normal(size=e.shape) for e in (xs, h0, W, V, b)}
+    np.testing.assert_allclose(value(new, point), value(ys, point), rtol=1e-4)
