@@ -148,7 +148,7 @@ def test_several_losses_each_move_their_own(target):
         two = ((V + U) ** 2 * 0.5).sum()
         (U.grad,) = torch.autograd.grad(one, [U])
         (V.grad,) = torch.autograd.grad(two, [V])
-        norm = float((U * U).sum())
+        norm = (U * U).sum().item()
         for player in players:
             player.step()
         assert list(result) == ["loss", "first", "second", "norm"]
