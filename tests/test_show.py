@@ -148,47 +148,83 @@ def test_scalars_in_sympy() -> None:
 
 
 def test_contractions_in_sympy() -> None:
-    i, j = sp.symbols("i j", integer=True, nonnegative=True)
-    e = (x @ W).sympy()
-    assert isinstance(e, sp.Sum) and e.free_symbols >= {i, j}
-    k = e.limits[0][0]
-    assert e.limits[0][1:] == (0, 2)
-    assert e.function.subs(k, 1).has(
-        sp.IndexedBase("x", shape=(sp.Symbol("batch", integer=True, positive=True), 3))[i, 1]
-    )
+    n = sp.Symbol("batch", integer=True, positive=True)
+    X, V = sp.MatrixSymbol("x", n, 3), sp.MatrixSymbol("W", 3, 4)
+    assert (x @ W).sympy() == X * V
+    assert (W.T @ x.T).sympy() == V.T * X.T
+    e = sg.sum(u * v).sympy()
+    assert isinstance(e, sp.Sum) and e.limits[0][1:] == (0, 2)
+
+
+a2, c2, v3 = sg.input("a", (2, 3)), sg.input("c", (3, 2)), sg.input("v", (3,))
+w2 = sg.input("w", (2,))
+MATRICES: dict[str, Expr] = {
+    "product": a2 @ c2,
+    "transpose": a2.T,
+    "vector": a2 @ v3,
+    "row": w2 @ a2,
+    "outer": sg.outer(w2, v3),
+    "hadamard": a2 * c2.T,
+    "quotient": a2 / c2.T,
+    "number": 2.5 * a2 - a2 / 3,
+    "rows": a2 + v3,
+    "columns": a2 * w2[:, None],
+    "row sums": sg.sum(a2, axis=1),
+    "column sums": sg.sum(a2, axis=0) * 2,
+    "functions": sg.tanh(a2) @ c2 + sg.sigmoid(c2.T @ c2),
+    "powers": sg.square(a2) + sg.exp(a2 / 7),
+    "flip": a2[:, ::-1],
+    "slice": a2[1:],
+    "pad": sg.pad(a2, ((1, 0), (0, 1))),
+    "reshape": sg.reshape(a2, (3, 2)) + c2,
+    "running": sg.cumsum(a2, axis=1),
+    "prod": sg.prod(a2, axis=1),
+    "maximum": sg.maximum(a2, c2.T),
+    "choice": sg.where(a2 > 2, a2, 0.0),
+    "concatenate": sg.concatenate([a2, c2.T], axis=0),
+    "constant": a2 @ sg.constant([[1.0, 2.0], [0.0, 1.0], [3.0, 0.5]]),
+    "gradient": sg.grad(sg.sum(sg.tanh(a2 @ v3 + w2) ** 2), a2),
+    "sum": sg.sum(a2 @ c2),
+    "norm": sg.sqrt(sg.sum(a2 * a2)),
+    "stack": sg.einsum("ij,jk,kl->ijl", a2, c2, a2),
+}
 
 
 def value_of(e: Expr, values: dict[Expr, Any]) -> Any:
     """Every element of a small expression, through SymPy."""
-    element = e.sympy()
-    letters = sp.symbols("i j l m", integer=True, nonnegative=True)
-    result = np.zeros(tuple(int(k) for k in e.shape))  # type: ignore[arg-type]
-    for index in np.ndindex(*result.shape):
-        at = element.subs(dict(zip(letters, index)))
-        if hasattr(at, "doit"):
-            at = at.doit()
+    found = e.sympy()
+    for leaf, array in values.items():
+        columns = array if array.ndim == 2 else array[:, None]
+        found = found.subs(sp.MatrixSymbol(leaf.name, *columns.shape), sp.Matrix(columns))
+    if isinstance(found, sp.MatrixBase | sp.MatrixExpr):
+        elements = sp.Matrix(found.doit().as_explicit()).doit()
+        at = [elements[k] for k in range(elements.rows * elements.cols)]
+    else:
+        letters = sp.symbols("i j l m", integer=True, nonnegative=True)
+        places = np.ndindex(*map(int, e.shape))  # type: ignore[arg-type]
+        at = [found.subs(dict(zip(letters, index))) for index in places]
+    result = []
+    for x in at:
+        x = x.doit() if hasattr(x, "doit") else x
         for leaf, array in values.items():
             base = sp.IndexedBase(leaf.name, shape=leaf.shape)
-            at = at.subs({base[k]: float(array[k]) for k in np.ndindex(*array.shape)})
-        result[index] = float(at)
-    return result
+            x = x.subs({base[k]: float(array[k]) for k in np.ndindex(*array.shape)})
+        result.append(float(x))
+    return np.array(result).reshape(tuple(map(int, e.shape)))  # type: ignore[arg-type]
 
 
-def test_arrays_in_sympy_have_numpys_meaning() -> None:
-    a, c = sg.input("a", (2, 3)), sg.input("c", (3, 2))
-    values = {a: np.arange(6.0).reshape(2, 3) + 1, c: np.arange(6.0).reshape(3, 2) - 2}
-    for e in (
-        a @ c,
-        a.T,
-        sg.sum(a, axis=0) * 2,
-        a[:, ::-1],
-        a[1:],
-        sg.pad(a, ((1, 0), (0, 1))),
-        sg.reshape(a, (3, 2)) + c,
-        sg.cumsum(a, axis=1),
-        sg.prod(a, axis=1),
-        sg.exp(a / 7) @ c,
-        sg.concatenate([a, c.T], axis=0),
-    ):
-        expected = evaluate([e], values)[0]
-        assert np.allclose(value_of(e, values), expected, rtol=1e-5), str(e)
+@pytest.mark.parametrize("name", MATRICES)
+def test_sympy_has_our_values(name: str) -> None:
+    values = {
+        a2: np.arange(6.0).reshape(2, 3) + 1,
+        c2: np.arange(6.0).reshape(3, 2) - 2.5,
+        v3: np.array([0.5, -1.0, 2.0]),
+        w2: np.array([1.5, -0.25]),
+    }
+    expected = evaluate([MATRICES[name]], values)[0]
+    assert np.allclose(value_of(MATRICES[name], values), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_matrices_stay_matrices() -> None:
+    for name in ("product", "outer", "hadamard", "functions", "rows", "gradient", "row sums"):
+        assert not MATRICES[name].sympy().has(sp.FunctionMatrix), name

@@ -1,10 +1,11 @@
 """Expressions as SymPy objects.
 
-In: an expression. Out: a SymPy expression: of a 0-d expression its value, of an array its element
-at the indices i, j, k ..., array leaves being `Indexed` and contractions `Sum`s.
+In: an expression. Out: of a 0-d expression its value; of one or two axes a matrix expression
+(`MatrixSymbol`s, products, Hadamard products; a vector is a column); of more axes its element at
+the indices i, j, l ... Elements of leaves are `Indexed`, in matrices those of `MatrixSymbol`s.
 
->>> sympy(sg.sum(x * x))
-Sum(x[k1]**2, (k1, 0, 2))
+>>> sympy(sg.sum(x * x)), sympy(X @ W)
+(Sum(x[k1]**2, (k1, 0, 2)), X*W)
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import math
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from symgrad import scalar
 from symgrad.errors import GraphError
@@ -39,11 +42,15 @@ LETTERS = "ijlmnopq"  # k1, k2 ... are summed over
 
 
 def sympy(e: Expr) -> Any:
-    """The value of a 0-d expression, or the element of an array at i, j, l ..."""
+    """The value of a 0-d expression, a matrix, or the element of a larger array at i, j, l ..."""
     if e.ndim > len(LETTERS):
         raise GraphError(f"sympy: {e.ndim} axes, at most {len(LETTERS)} have letters")
-    work = _Conversion()
+    work = _Conversion(matrices=1 <= e.ndim <= 2)
     try:
+        if 1 <= e.ndim <= 2:
+            from symgrad.show.matrices import Matrices
+
+            return Matrices(work).of(e)
         return work.element(e, tuple(work.index(LETTERS[a]) for a in range(e.ndim)))
     except RecursionError:
         raise GraphError("sympy: the expression is nested too deeply") from None
@@ -52,8 +59,9 @@ def sympy(e: Expr) -> Any:
 class _Conversion:
     """Elements by node and index, each converted once."""
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[int, tuple[Any, ...]], Any] = {}
+    def __init__(self, matrices: bool) -> None:
+        self.matrices = matrices
+        self.known: dict[tuple[int, tuple[Any, ...], bool], Any] = {}
         self.summed = 0
 
     @cached_property
@@ -74,8 +82,13 @@ class _Conversion:
             return self.sp.Integer(size)
         return self.sp.Symbol(size.name, integer=True, positive=True) * size.factor
 
+    def symbol(self, e: Expr) -> Any:
+        """A leaf as a matrix, a column for one axis."""
+        rows, *columns = map(self.size, e.shape)
+        return self.sp.MatrixSymbol(e.name, rows, columns[0] if columns else 1)
+
     def element(self, e: Expr, at: tuple[Any, ...]) -> Any:
-        key = (id(e), at)
+        key = (id(e), at, self.matrices)
         if key not in self.known:
             self.known[key] = self._element(e, at)
         return self.known[key]
@@ -84,6 +97,8 @@ class _Conversion:
         if isinstance(e, (Input, Parameter)):
             if not e.ndim:
                 return self.sp.Symbol(e.name, real=True)
+            if self.matrices and e.ndim <= 2 and all(i.is_Symbol for i in at):
+                return self.symbol(e)[(*at, 0)[:2]]
             return self.sp.IndexedBase(e.name, shape=tuple(map(self.size, e.shape)))[at]
         if isinstance(e, Constant):
             return self._constant(e, at)
@@ -119,13 +134,17 @@ class _Conversion:
                 number = e.value[tuple(int(i) for i in at)].item()
             else:
                 return self.sp.Array(e.value.tolist())[at]
+        return self.number(number, e.dtype)
+
+    def number(self, number: float | int | bool, dtype: str) -> Any:
+        """A Python number as SymPy's, exact where it is a short fraction."""
         if isinstance(number, bool):
             return self.sp.true if number else self.sp.false
         if isinstance(number, float) and math.isfinite(number):
             exact = Fraction(number)
             if exact.denominator <= 1024:
                 return self.sp.Rational(exact.numerator, exact.denominator)
-            return self.sp.Float(str(e.value.reshape(-1)[0]))
+            return self.sp.Float(str(np.dtype(dtype).type(number)))
         return self.sp.sympify(number)
 
     def _contract(self, e: Contract, at: tuple[Any, ...]) -> Any:
@@ -167,9 +186,11 @@ class _Conversion:
             if not e.inside(axis):
                 limit = self.size(e.args[0].shape[axis])
                 conditions += [index[-1] >= 0, index[-1] < limit]
-        value = self.element(e.args[0], tuple(index))
         if not conditions:
-            return value
+            return self.element(e.args[0], tuple(index))
+        before, self.matrices = self.matrices, False  # a matrix has no element out of range
+        value = self.element(e.args[0], tuple(index))
+        self.matrices = before
         return sp.Piecewise((value, sp.And(*conditions)), (sp.sympify(e.fill), True))
 
     def _reshaped(self, e: Reshape, at: tuple[Any, ...]) -> tuple[Any, ...]:
