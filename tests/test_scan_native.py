@@ -277,3 +277,13 @@ def test_equal_kernels_are_shared_by_loops() -> None:
     step = sg.function([xs], {"b": b})
     repeated = [e.kernel for e in step._pipeline.schedule.entries if e.depth]
     assert len(repeated) == 2 and len(set(repeated)) == 1
+
+
+@pytest.mark.parametrize("batch, idle", [(8, True), (9, False)])
+def test_few_rows_leave_the_lanes_to_features(batch: int, idle: bool) -> None:
+    """Where half of the lanes would be idle, nothing has rows in lanes."""
+    from symgrad.schedule.rows import row_size
+
+    x = sg.input("x", (batch, F))
+    nodes = toposort([sg.nn.Sequential(sg.nn.Linear(F, H), sg.nn.tanh, sg.nn.Linear(H, F))(x)])
+    assert row_size(nodes, {}, 16) == (None if idle else batch)

@@ -53,12 +53,13 @@ def row_size(
     nodes: Sequence[Expr], products: Mapping[Contract, Windows], lanes: int, steps: Steps = NO_STEPS
 ) -> Size | None:
     """The number of rows: the run-time size of the inputs if they have one, else their first.
-    None where convolutions are better off with channels in lanes, and where all lies as users
-    have it. Axes that are `steps` of a loop are no rows."""
+    None where convolutions are better off with channels in lanes, where rows would leave half of
+    the lanes idle, and where all lies as users have it. Axes that are `steps` of a loop are no
+    rows."""
     rows = _leading(nodes, steps)
     if not isinstance(rows, int):
         return rows
-    if not products and _single(nodes):
+    if not products and (2 * rows <= lanes or _single(nodes)):
         return None
     costs = [_costs(n, w, rows, lanes) for n, w in products.items()]
     return None if sum(a for a, _ in costs) > sum(b for _, b in costs) else rows
