@@ -10,7 +10,7 @@ computed again; here is the way back from its nodes to those of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from symgrad.schedule import Schedule
     from symgrad.schedule.kernels import Entry
 
-MOVES = ("convert", "copy")
+MOVES = ("convert", "copy", "winograd")  # kinds of groups that only bring a value elsewhere
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ def carried(back: Origins, schedule: Schedule) -> list[Computed]:
     entries = [entry for entry in schedule.entries if entry.kernel]
     walks = [_walk(entry) for entry in entries]
     read = {id(back.primitive(n)) for _, needs in walks for n in needs}
-    read |= {id(back.image[root]) for root in graph.roots}
+    read |= {id(back.image[n]) for n in [*graph.roots, *back.handed_on()]}
     own = [back.nodes(inside) for inside, _ in walks]
-    for found, entry in zip(own, entries):
-        found.update(dict.fromkeys(back.loops(entry, found)))
+    back.loops(own)
     order = {id(n): i for i, n in enumerate(graph.nodes)}
     made = []
     for entry, found in zip(entries, own):
@@ -152,19 +151,32 @@ class Origins:
                 (leaves if isinstance(m, Leaf) and not isinstance(m, Random) else found)[m] = None
         return found or leaves
 
-    def loops(self, entry: Entry, found: Collection[Expr]) -> list[Expr]:
-        """The results of loops that a call in their body computes the values of."""
-        if not entry.depth:
-            return []
-        return [n for n in self._scans if n.args[_value(n)] in found]
+    def handed_on(self) -> list[Expr]:
+        """What bodies of loops hand on to the next step, or to what is around the loop."""
+        values = [
+            v for n in self.graph.nodes if isinstance(n, Scan) for v in (*n.loop.news, _value(n))
+        ]
+        return [v for v in values if v in self.image]
 
-    @property
-    def _scans(self) -> list[Scan]:
-        return [n for n in self.graph.nodes if isinstance(n, Scan)]
+    def loops(self, found: Sequence[dict[Expr, None]]) -> None:
+        """Adds results of loops to the calls that compute their values: those in the body."""
+        for scan in (n for n in self.graph.nodes if isinstance(n, Scan)):  # inner ones first
+            value = _value(scan)
+            mine = [own for own in found if value in own]
+            if not mine:  # handed on as it is: then whatever runs in this loop
+                bound = scan.loop.bound
+                mine = [own for own in found if any(not bound.isdisjoint(n.free) for n in own)]
+            for own in mine:
+                own[scan] = None
 
 
-def _value(n: Scan) -> int:
-    """The operand of a loop's result that it is the last value of, or a stack of."""
-    if n.position is None:
-        return len(n.args) - 1
-    return len(n.loop.sequences) + len(n.loop.initials) + n.position
+def _value(n: Scan) -> Expr:
+    """The value of the body that a loop's result is the last one of, or a stack of. What a carry
+    was before a step is what the step before made of it."""
+    loop, position = n.loop, n.position
+    for _ in range(len(loop.carries) + 1):
+        value = n.args[-1] if position is None else loop.news[position]
+        position = next((i for i, slot in enumerate(loop.carries) if slot is value), None)
+        if position is None:
+            break
+    return value

@@ -22,6 +22,7 @@ from symgrad.compile.graph import Graph
 from symgrad.errors import NonFiniteError
 from symgrad.loop import Scan, body
 from symgrad.node import Expr, Input, Leaf, Parameter
+from symgrad.sizes import show
 from symgrad.state import Store
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _explain(
     for node, value in zip(closed, found):
         if not _finite(value):
             inner = _within(graph, node, values, sizes, store) if isinstance(node, Scan) else ""
-            return inner or f"{_term(node)} {_where(value)}{source.quote(node.where)}"
+            return inner or f"{_term(graph, node)} {_where(value)}{source.quote(node.where)}"
     # Native code differs in rounding: the interpreter may stay just within range.
     return f"{name!r} is not finite, though every term of it is when computed one by one"
 
@@ -97,7 +98,7 @@ def _within(
         for term, stack in zip(terms, found):
             if not _finite(stack[t]):
                 at = f" at step {t} of the scan"
-                return f"{_term(term)} {_where(stack[t])}{at}{source.quote(term.where)}"
+                return f"{_term(graph, term)} {_where(stack[t])}{at}{source.quote(term.where)}"
     return ""
 
 
@@ -112,13 +113,23 @@ def _fixed(node: Expr) -> bool:
     return all(isinstance(a, Leaf) and _fixed(a) for a in node.args)
 
 
-def _term(node: Expr) -> str:
-    """The node as mathematics, in a few words."""
-    from symgrad.show.listing import text
+def _term(graph: Graph, node: Expr) -> str:
+    """The node as mathematics, in a few words, with the names that the model gives its values."""
+    from symgrad.show.names import from_model
+    from symgrad.show.notation import Name
+    from symgrad.show.parts import lines, role, visible
+    from symgrad.show.text import text
 
-    lines = text(node).splitlines()
-    shown = lines[-1]
-    return shown if len(shown) <= 80 else f"{node.name} of shape {node.shape}"
+    order = visible(graph.roots)
+    at = {id(n): n for n in order}
+    names = from_model(order)
+    known = {i: Name(name, at[i].ndim, role(at[i])) for i, name in names.items() if i != id(node)}
+    *parts, line = lines({"": node}, known)
+    shown = text(line.term)
+    own = names.get(id(node))
+    if parts or len(shown) > 80:
+        shown = own or (shown if len(shown) <= 80 else f"{node.name} of shape {show(node.shape)}")
+    return shown
 
 
 def _where(value: Array) -> str:

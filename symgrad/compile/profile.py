@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from symgrad.compile.backend import Backend
     from symgrad.compile.pipeline import Pipeline
     from symgrad.compile.provenance import Provenance
+    from symgrad.compile.saved import Code
 
 Array = np.ndarray[Any, Any]
 LONG = 80  # letters of mathematics in the table; rows have all of it
@@ -145,8 +146,9 @@ def profile(
     arguments.check_domains(pipeline.domains, leaves, arrays, sizes)
     program = pipeline.schedule.program
     takes, _ = signature(pipeline)
+    held = _buffers(pipeline, native.code)
     with native.store.quiet():
-        states = {name: _copy(memory) for name, memory in native.states()}
+        states = {held[name]: _copy(memory) for name, memory in native.states()}
     timed = Timed(program, pipeline.target, takes, states)
     times = timed.run(arrays, seconds)
     wide = any(b.dtype == "float64" for b in program.buffers)
@@ -164,6 +166,18 @@ def profile(
         peaks.levels[-1][1] / 1e9,
     )
     return pipeline.profiled
+
+
+def _buffers(pipeline: Pipeline, code: Code) -> dict[str, str]:
+    """What the buffers of states are called here: cached code may have been compiled for equal
+    mathematics with other names."""
+    schedule = pipeline.schedule
+    place = {id(p): i for i, p in enumerate(pipeline.request.graph.parameters)}
+    here = {place[id(p)]: name for p, (name, _) in schedule.states.items()}
+    found = {name: here[position] for position, name, _ in code.states}
+    if code.rng is not None and schedule.rng is not None:
+        found[code.rng] = schedule.rng
+    return found
 
 
 def _middle(times: Array) -> Any:

@@ -59,10 +59,10 @@ class Provenance:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline, self.graph = pipeline, pipeline.rewritten
         self.schedule = pipeline.schedule
-        origins = Origins(self.graph, self.schedule.origins)
-        self.computed = carried(origins, self.schedule)
+        self.origins = Origins(self.graph, self.schedule.origins)
+        self.computed = carried(self.origins, self.schedule)
         # values that are computed a second time in order not to be kept
-        self.recomputed = [[*origins.nodes([n])][-1] for n in self.schedule.recomputed]
+        self.recomputed = [[*self.origins.nodes([n])][-1] for n in self.schedule.recomputed]
         self.wording = Wording(self.graph, self.computed)
 
     # -- mathematics ----------------------------------------------------------------------------

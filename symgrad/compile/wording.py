@@ -19,7 +19,7 @@ from functools import cached_property
 
 from symgrad.compile.carried import Computed
 from symgrad.compile.graph import Graph
-from symgrad.node import Contract, Expr, Leaf, Map, Parameter, Reduce, Reindex, State
+from symgrad.node import Constant, Contract, Expr, Leaf, Map, Parameter, Reduce, Reindex, State
 from symgrad.show.forms import form
 from symgrad.show.listing import text_line
 from symgrad.show.names import ACTIVATIONS, fresh
@@ -91,7 +91,7 @@ class Wording:
     def maths(self, c: Computed) -> list[Statement]:
         """What a call computes, what is needed first before what is made of it."""
         if c.moves:
-            return [Statement(f"copy of {self.name(n)}", n, n.where) for n in c.expressions]
+            return [Statement(f"{_move(c)} {self.name(n)}", n, n.where) for n in c.expressions]
         if c.entry.kernel == c.entry.kind:
             names = ", ".join(dict.fromkeys(self.name(n) for n in c.expressions))
             return [Statement(f"next {names}".rstrip(), n, n.where) for n in c.expressions[:1]]
@@ -142,7 +142,7 @@ class Wording:
         if c.entry.kernel == c.entry.kind:  # written by hand
             return c.entry.kernel
         if c.moves:
-            return identifier(f"copy {self._short(c.expressions[-1])}", "copy")
+            return identifier(f"{_move(c).split()[0]} {self._short(c.expressions[-1])}", "copy")
         updated = [p for p, value in self.graph.updates.items() if c.has_result(value)]
         if updated:
             return self._update_name(c, updated)
@@ -167,6 +167,12 @@ class Wording:
         words = names if len(names) == 2 else words
         gradient = ["d"] if c.entry.kind == "product" else []
         return identifier(" ".join([*gradient, *words, by]), "update")
+
+
+def _move(c: Computed) -> str:
+    if all(isinstance(n, Constant) for n in c.expressions):
+        return "fill with"
+    return "Winograd form of" if c.entry.kind == "winograd" else "copy of"
 
 
 def _verb(n: Expr) -> str:

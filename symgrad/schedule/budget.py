@@ -21,11 +21,11 @@ from symgrad.schedule.recompute import Fitted, fit
 from symgrad.sizes import show
 
 if TYPE_CHECKING:
-    from codegen.loops import Program
     from symgrad.schedule.build import Schedule
 
 TRIES = 4
 SHOWN = 6
+LONG = 60  # letters of a value
 
 
 def within(
@@ -54,11 +54,12 @@ def within(
             break
         aim -= size - limit
         fitted, made = attempt(aim)
-    raise BudgetError(_complaint(made.program, fitted, limit))
+    raise BudgetError(_complaint(made, fitted, limit))
 
 
-def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
+def _complaint(made: Schedule, fitted: Fitted, limit: int) -> str:
     """What is held at the fullest moment, the largest first."""
+    program = made.program
     plan = memory.plan(program)
     sizes, lives = plan.bytes, plan.lives
     calls = flat(program)
@@ -67,17 +68,17 @@ def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
         for i in range(len(calls))
     ]
     moment = max(range(len(held)), key=lambda i: sum(sizes[name] for name in held[i]))
-    kernel = next(k for k in program.kernels if k.name == calls[moment].call.kernel)
+    running = [entry for entry in made.entries if entry.kernel][moment]
     values = values_in(fitted.arranged)
     lines = [
         f"max_bytes={limit:,}: {plan.size:,} bytes is the least arena found, "
-        f"{fitted.before:,} without recomputation. Most of it is held while {kernel.name} runs, "
-        f"call {moment + 1} of {len(calls)}:"
+        f"{fitted.before:,} without recomputation. Most of it is held while "
+        f"{_short(running.nodes[-1])} is computed, call {moment + 1} of {len(calls)}:"
     ]
     largest = sorted(held[moment], key=lambda name: -sizes[name])
     for name in largest[:SHOWN]:
         n = values.get(name)
-        what = f"{n.name} {show(n.shape)} {n.dtype}" if n is not None else "inside the kernel"
+        what = f"{_short(n)} {show(n.shape)} {n.dtype}" if n is not None else "inside the kernel"
         where = f", from {n.where}" if n is not None and n.where else ""
         lines.append(f"  {sizes[name]:>14,}  {name}: {what}{where}")
     rest = largest[SHOWN:]
@@ -85,6 +86,14 @@ def _complaint(program: Program, fitted: Fitted, limit: int) -> str:
         lines.append(f"  {sum(sizes[name] for name in rest):>14,}  in {len(rest)} more")
     lines.append("A smaller batch, or a smaller max of a run-time size, takes less.")
     return "\n".join(lines)
+
+
+def _short(n: Expr) -> str:
+    """A value as mathematics, in a few words."""
+    from symgrad.show.listing import text
+
+    shown = text(n).splitlines()[-1]
+    return shown if len(shown) <= LONG else f"{shown[: LONG - 3]}..."
 
 
 def values_in(arranged: Any) -> dict[str, Expr]:
