@@ -137,6 +137,17 @@ def test_windows_of_few_images_are_pooled_by_channels() -> None:
     assert "lanes l < 3" not in step.stage("loops")
 
 
+def test_branches_side_by_side_lie_as_what_reads_them() -> None:
+    """The order of axes goes through parts and borders: gradients of a concatenation lie with
+    their channels innermost, as convolutions write and read them."""
+    x = sg.input("x", (2, 3, 12, 12))
+    a, b = (sg.nn.Conv2d(3, width, 3, padding=1, name=f"c{width}")(x) for width in (16, 32))
+    pooled = sg.nn.max_pool2d(sg.concatenate([a, b], axis=1), 3, 1, 1)
+    loss = sg.mean(sg.square(sg.nn.Conv2d(48, 16, 3, name="d")(pooled)))
+    step = sg.train_step(loss, sg.optim.SGD(0.1), target="avx512")
+    assert "lanes l < 12" not in step.stage("loops"), "a line of the image runs in lanes"
+
+
 # -- networks --------------------------------------------------------------------------------------
 
 

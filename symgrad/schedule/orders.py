@@ -222,6 +222,9 @@ def _forward(n: Expr, order: Order) -> Order | None:
             return order
         kept = [a for a in range(n.args[0].ndim) if a not in n.axes]
         return tuple(kept.index(a) for a in order if a in kept)
+    if isinstance(n, Reindex):
+        seen = [axis for a in order if (axis := _followed(n)[a]) is not None]
+        return (*seen, *(a for a in range(n.ndim) if a not in seen))
     return reshaped(n.args[0].shape, n.shape, order) if isinstance(n, Reshape) else None
 
 
@@ -231,7 +234,18 @@ def _backward(n: Expr, order: Order) -> Order | None:
         if len(labels) < n.args[0].ndim:
             return None
         return tuple(n.ins[0].index(k) for k in labels)
+    if isinstance(n, Reindex):
+        follows = _followed(n)
+        if None in follows:
+            return None
+        return tuple(follows.index(a) for a in order if a in follows)
     return reshaped(n.shape, n.args[0].shape, order) if isinstance(n, Reshape) else None
+
+
+def _followed(n: Reindex) -> list[int | None]:
+    """For every axis of the operand the axis of a view that walks along it: a part, a border, the
+    places of windows (their taps are further axes); None where the view stands still."""
+    return [terms[0][0] if terms else None for _, terms, _ in n.maps]
 
 
 def reshaped(before: Shape, after: Shape, order: Order) -> Order | None:
