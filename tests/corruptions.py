@@ -268,7 +268,7 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("fixed indices hit everywhere", edit(f"{DERIVE}.reindex:transposed", "tests = [t for t in tests if", "tests = [t for t in tests if False and"), of(test_grad_reindex.test_transpose_is_adjoint, 0)),
     ("the gradient of take doubled", edit(f"{DERIVE}.adjoints:_gather", "ScatterAdd.of(cotangent", "ScatterAdd.of(add(cotangent, cotangent)"), of(test_grad.test_first_derivatives, "gather")),
     ("a product's second tangent lost", edit(f"{DERIVE}.tangents:_contract", "return total(parts)", "return parts[0]"), of(test_grad.test_first_derivatives, "matmul")),
-    ("only the last reader's cotangent", edit(f"{DERIVE}.reverse:cotangents", "cotangent = total(parts)", "cotangent = parts[-1]"), of(test_grad.test_first_derivatives, "gram")),
+    ("only the last reader's cotangent", edit(f"{DERIVE}.reverse:sweep", "cotangent = total(parts)", "cotangent = parts[-1]"), of(test_grad.test_first_derivatives, "gram")),
     ("a part that comes twice counts once", edit(f"{DERIVE}.algebra:total", "part if times == 1 else", "part if times >= 1 else"), of(test_grad.test_first_derivatives, "square norm")),
     # -- convolution and pooling
     ("windows a step early", edit("symgrad.nn.windows:windows", "maps.append((-where.before[i], terms, 1))", "maps.append((1 - where.before[i], terms, 1))"), of(test_convolution.check_definition, False, "padded")),
