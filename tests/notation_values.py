@@ -170,6 +170,9 @@ class _Reader:
     def _slice(self, t: nt.Slice) -> Array:
         return eval(f"a[{', '.join(t.index)}]", {"a": self.whole(t.base)})
 
+    def _mapped(self, t: nt.Mapped) -> Array:
+        raise Unknown("an index map")
+
     def _spread(self, t: nt.Spread) -> Array:
         base = self.whole(t.base)
         return base[tuple(slice(None) if k else None for k in t.kept)] if base.ndim else base
@@ -187,6 +190,8 @@ class _Reader:
     # -- arrays by the letters of their axes -------------------------------------------------
     def named(self, t: nt.Term) -> tuple[Array, tuple[str, ...]]:
         if isinstance(t, nt.Indexed) and not t.rank:
+            if not all(c.isalpha() for c in t.indices):
+                raise Unknown("an index map")
             letters = list(dict.fromkeys(t.indices))
             order = [letters.index(c) for c in t.indices]
             array = np.asarray(self.whole(t.base))

@@ -41,6 +41,7 @@ from symgrad.show.notation import (
     Factors,
     Fraction,
     Indicator,
+    Mapped,
     Name,
     Number,
     Power,
@@ -338,7 +339,9 @@ def _reindex(node: Reindex, base: Term) -> Term:
     if widths is not None:
         shown = Name(str(widths), 0, "constant")
         return Call("pad", (base, shown, *fill), node.ndim)
-    return Call("reindex", (base, Name(_maps(node), 0, "constant"), *fill), node.ndim)
+    if fill:
+        return Call("reindex", (base, Name(_maps(node), 0, "constant"), *fill), node.ndim)
+    return Mapped(base, node.maps, _maps(node), node.ndim)
 
 
 def _element(node: Reindex) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ Result
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from symgrad.derive.algebra import constant, total
@@ -50,7 +50,7 @@ class Through:
 
 @dataclass(frozen=True)
 class Step:
-    """A cotangent: δ_z = ∂L/∂z, as swept and simplified."""
+    """A cotangent: δ_z = ∂L/∂z, as swept and simplified; `parts` define what it is too long for."""
 
     name: Name
     of: Name
@@ -58,8 +58,14 @@ class Step:
     where: Source
     swept: Term
     simplified: Term
+    parts: tuple[Line, ...]
     through: tuple[Through, ...]
     rules: tuple[str, ...]
+
+    @property
+    def forms(self) -> tuple[Term, ...]:
+        """What stands behind the signs of equality: as swept, where that fits a line."""
+        return (self.swept, self.simplified) if fits(self.swept) else (self.simplified,)
 
 
 @dataclass(frozen=True)
@@ -184,15 +190,10 @@ class _Work:
 
     def forward(self) -> tuple[Line, ...]:
         """Every named value by what it is computed from."""
-        found: list[Line] = []
-        for e in visible([self.loss]):
-            if id(e) in self.names and not isinstance(e, Leaf):
-                known = {k: n for k, n in self.names.items() if k != id(e)}
-                (*parts, line) = lines({self.names[id(e)].text: e}, known, width=CLOSED)
-                taken = {x.name for x in found}
-                found += [p for p in parts if p.name not in taken]
-                found.append(line)
-        return tuple(found)
+        wanted = [
+            e for e in visible([self.loss]) if id(e) in self.names and not isinstance(e, Leaf)
+        ]
+        return tuple(lines({self.names[id(e)].text: e for e in wanted}, width=CLOSED))
 
     # -- backward -----------------------------------------------------------------------------
     def _sweep(self) -> None:
@@ -209,6 +210,7 @@ class _Work:
         seed = constant(1, self.loss.dtype)
         self.gradients = cotangents([(self.stable, seed)], self.sources, record)
         self.holes: dict[Expr, Expr] = {}  # cotangents of named values, as names
+        self.still = {e: e for e in toposort([self.stable])}  # no cotangent is below these
         self.known: dict[int, Term] = {id(e): name for e, name in self._read_values()}
         self.primes: list[Prime] = []
         self.slopes: list[Expr] = []
@@ -259,8 +261,10 @@ class _Work:
 
     def _with_names(self, e: Expr, own: Expr | None = None) -> Expr:
         """An expression with the cotangents above as names."""
-        holes = {c: h for c, h in self.holes.items() if c is not own}
-        return substitute([e], holes)[0]
+        new = {**self.still, **self.holes}
+        if own is not None:
+            del new[own]
+        return substitute([e], new)[0]
 
     def _step(self, node: Expr, name: Name, of: Name) -> Step:
         own = self.cotangent[id(node)] if id(node) in self.cotangent else self.gradients[id(node)]
@@ -280,11 +284,23 @@ class _Work:
         raw = total(named) if named else self._with_names(own, mine)
         simple = self.reader.read(raw)
         swept, simplified = self._shown(raw), self._shown(simple)
+        parts: list[Line] = []
+        if not fits(simplified):
+            *parts, last = lines({name.text: simple}, self.known, width=CLOSED // 2)
+            simplified = last.term
         rules = dict.fromkeys(
             r.rule for r in self.reader.since(mark) if r.stage not in ("canonicalise",)
         )
         return Step(
-            name, of, node.shape, node.where, swept, simplified, tuple(through), tuple(rules)
+            name,
+            of,
+            node.shape,
+            node.where,
+            swept,
+            simplified,
+            tuple(parts),
+            tuple(through),
+            tuple(rules),
         )
 
     def _shown(self, e: Expr) -> Term:
@@ -379,15 +395,21 @@ class _Work:
         return list(found.values())
 
 
+def fits(term: Term) -> bool:
+    """Whether a term is short enough for one line, nothing of it cut off."""
+    return term.weight <= CLOSED and not _mentions(term, "…")
+
+
 def inline(e: Expr, known: Mapping[int, Term], limit: int = 400) -> Term:
     """One term without definitions; what would not fit on a page is cut off by dots."""
     terms: dict[int, Term] = {}
+    dots = Name("…", 0, "constant")
     for node in visible([e], known):
         if id(node) in known:
             terms[id(node)] = known[id(node)]
             continue
         shown = term(node, [terms[id(a)] for a in operands(node)])
-        terms[id(node)] = shown if shown.weight <= limit else Name("…", node.ndim)
+        terms[id(node)] = shown if shown.weight <= limit else replace(dots, rank=node.ndim)
     return terms[id(e)]
 
 
@@ -446,7 +468,7 @@ def _named(loss: Expr, targets: Sequence[Expr]) -> dict[int, Name]:
         if id(node) in own or isinstance(node, Leaf) or node is loss or not node.ndim:
             continue
         letter = naming.letter(node)
-        if letter in ("h", "p") or letter == "z" and _before_activation(readers.get(id(node), [])):
+        if letter in ("h", "p") or letter == "z" and _is_stage(node, readers.get(id(node), [])):
             wanted[id(node)] = letter
     counts = {c: list(wanted.values()).count(c) for c in set(wanted.values())}
     found = {k: Name(v, 0, "part") for k, v in own.items()}
@@ -467,8 +489,10 @@ def _named(loss: Expr, targets: Sequence[Expr]) -> dict[int, Name]:
     return found
 
 
-def _before_activation(readers: Sequence[Expr]) -> bool:
-    kinds = [naming.letter(r) for r in readers]
-    return any(k in ("h", "p") for k in kinds) or any(
-        isinstance(r, Map) and r.op in naming.ACTIVATIONS for r in readers
-    )
+def _is_stage(node: Expr, readers: Sequence[Expr]) -> bool:
+    """Whether a product of weights is a stage of the network: what an activation takes, and what a
+    convolution gives; not what a bias is still to be added to."""
+    if any(naming.letter(r) in ("h", "p") for r in readers):
+        return True
+    biased = len(readers) == 1 and naming.letter(readers[0]) == "z"
+    return node.ndim > 2 and not biased

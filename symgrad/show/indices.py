@@ -21,6 +21,7 @@ from symgrad.show.notation import (
     Fraction,
     Indexed,
     Indicator,
+    Mapped,
     Name,
     Number,
     Power,
@@ -117,6 +118,20 @@ def _product(term: Tensor, letters: Letters, scope: Letters = (), free: bool = F
     return Indexed(body, letters, term.rank) if free and len(parts) > 1 else body
 
 
+def affine(of: tuple[int, tuple[tuple[int, int], ...], int], letters: Letters) -> str:
+    """The index `2k+m-1` that an axis map reads."""
+    offset, terms, divisor = of
+    shown = ""
+    for axis, factor in terms:
+        letter = letters[axis]
+        inner = f"({letter})" if factor not in (1, -1) and len(letter) > 1 else letter
+        sign = "-" if factor < 0 else "+" if shown else ""
+        shown += sign + ("" if factor in (1, -1) else str(abs(factor))) + inner
+    if offset or not shown:
+        shown += f"{offset:+d}" if shown else str(offset)
+    return shown if divisor == 1 else f"({shown})/{divisor}"
+
+
 def at(term: Term, letters: Letters, scope: Letters = ()) -> Term:
     """The element of a term at an index."""
     if not term.rank:
@@ -127,6 +142,8 @@ def at(term: Term, letters: Letters, scope: Letters = ()) -> Term:
 
     if isinstance(term, Spread):
         return at(term.base, tuple(c for c, k in zip(letters, term.kept) if k), scope)
+    if isinstance(term, Mapped):
+        return at(term.base, tuple(affine(m, letters) for m in term.maps), scope)
     if isinstance(term, Reduction):
         extra = iter(fresh(len(term.axes), {*scope, *letters, *taken(term)}))
         rest = iter(letters)

@@ -25,6 +25,7 @@ from symgrad.show.notation import (
     Fraction,
     Indexed,
     Indicator,
+    Mapped,
     Name,
     Number,
     Power,
@@ -232,6 +233,11 @@ def _slice(term: Slice) -> str:
     return rf"{{{within(term.base, ATOM)}}}_{{[{index}]}}"
 
 
+def _mapped(term: Mapped) -> str:
+    shown = _escaped(term.shown).replace(" ", r"\ ")
+    return function("reindex") + brackets(rf"{plain(term.base)}, \mathrm{{{shown}}}")
+
+
 def _spread(term: Spread) -> str:
     if term.plain:
         return plain(term.base)
@@ -254,7 +260,8 @@ def _indexed(term: Indexed) -> str:
 
 
 def _letters(indices: tuple[str, ...]) -> str:
-    return " ".join(i if len(i) == 1 else f"i_{{{i[1:]}}}" for i in indices)
+    shown = [f"i_{{{i[1:]}}}" if re.fullmatch(r"i\d+", i) else i for i in indices]
+    return (" " if all(map(str.isalpha, indices)) else ", ").join(shown)
 
 
 PRINTERS: dict[type[Term], Callable[[Any], str]] = {
@@ -271,6 +278,7 @@ PRINTERS: dict[type[Term], Callable[[Any], str]] = {
     Enclosed: _enclosed,
     Cases: _cases,
     Slice: _slice,
+    Mapped: _mapped,
     Spread: _spread,
     Big: _big,
     Indexed: _indexed,

@@ -25,6 +25,7 @@ from symgrad.show.notation import (
     Fraction,
     Indexed,
     Indicator,
+    Mapped,
     Name,
     Number,
     Power,
@@ -228,7 +229,8 @@ def _indexed(term: Indexed) -> str:
 
 
 def _letters(indices: tuple[str, ...]) -> str:
-    return _row(*(_mi(i) for i in indices))
+    comma = "" if all(map(str.isalpha, indices)) else _mo(",")
+    return _row(comma.join(_mi(i) for i in indices))
 
 
 PRINTERS: dict[type[Term], Callable[[Any], str]] = {
@@ -245,6 +247,10 @@ PRINTERS: dict[type[Term], Callable[[Any], str]] = {
     Enclosed: _enclosed,
     Cases: _cases,
     Slice: _slice,
+    Mapped: lambda t: _row(
+        _mi("reindex", upright=True),
+        _brackets(plain(t.base) + f"<mtext>, {html.escape(t.shown)}</mtext>"),
+    ),
     Spread: _spread,
     Big: _big,
     Indexed: _indexed,

@@ -193,6 +193,17 @@ class Slice(Term):
 
 
 @dataclass(frozen=True, eq=False)
+class Mapped(Term):
+    """Elements of a term by an affine map of the index, 0 (or the fill) where it leaves the term:
+    the windows of a convolution. `maps` are those of a `Reindex`, `shown` the map as text."""
+
+    base: Term
+    maps: tuple[tuple[int, tuple[tuple[int, int], ...], int], ...]
+    shown: str
+    rank: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Spread(Term):
     """A term repeated along the axes it lacks; `plain` when nobody could take it otherwise."""
 

@@ -120,8 +120,10 @@ def _paths(result: Result) -> list[str]:
 
 def _step(step: Step, loss: Name) -> str:
     between = f"<mo>=</mo>{_derivative(loss, step.of)}"
-    terms = [step.swept, step.simplified]
-    maths = _equation(step.name.text, step.name.rank, terms, between)
+    maths = _equation(step.name.text, step.name.rank, step.forms, between)
+    for line in step.parts:
+        shown = _equation(line.name, line.node.ndim, [line.term])
+        maths += f'<div class="small">with {shown}</div>'
     if len(step.through) == 1 and step.through[0].local is not None:
         maths += _local(step.through[0].name, step.of, step.through[0].local)
     elif len(step.through) > 1:

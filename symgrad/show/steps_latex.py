@@ -52,9 +52,12 @@ def derivative(loss: Name, of: Name) -> str:
 
 
 def _step(step: Step, loss: Name) -> list[str]:
-    first, *others = different([step.swept, step.simplified])
+    first, *others = different(step.forms)
     left = rf"{in_latex(step.name)} = {derivative(loss, step.of)}"
-    return [rf"{left} &= {first}", *(f"&= {t}" for t in others)]
+    parts = [
+        rf"{symbol(line.name, line.node.ndim)} &= {in_latex(line.term)}" for line in step.parts
+    ]
+    return [*parts, rf"{left} &= {first}", *(f"&= {t}" for t in others)]
 
 
 def _result(result: Result) -> list[str]:

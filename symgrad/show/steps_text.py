@@ -72,7 +72,8 @@ def _step(step: Step, loss: Name) -> list[str]:
     elif len(step.through) > 1:
         for t in step.through:
             rows.append(f"      through {symbol(t.name.text)}: {in_text(t.term)}")
-    rows += [f"      = {shown}" for shown in equal_forms([step.swept, step.simplified])]
+    rows += [f"      = {shown}" for shown in equal_forms(step.forms)]
+    rows += [f"      with {text_line(line)}" for line in step.parts]
     if step.rules:
         rows.append(f"      by {', '.join(step.rules)}")
     return rows
