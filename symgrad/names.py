@@ -51,3 +51,15 @@ def settle(parameters: Iterable[Parameter], taken: Iterable[str] = ()) -> None:
             _settled[label] = next(name for name in free if name not in used)
             used.add(_settled[label])
         p._name = _settled[label] + suffix
+
+
+def alike(name: str, known: Iterable[str], most: int = 24) -> str:
+    """The names there are, the one most like `name` first, for a message."""
+    from difflib import SequenceMatcher
+
+    def distance(other: str) -> float:
+        return -SequenceMatcher(None, name.lower(), other.lower()).ratio()
+
+    found = sorted(dict.fromkeys(known), key=distance)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more

@@ -82,14 +82,14 @@ class Profile:
         workers = "one thread" if self.threads == 1 else f"{self.threads} threads"
         sizes = "".join(f", {name} {size}" for name, size in self.sizes.items())
         head = (
-            f"{_time(self.seconds)} in {sum(r.calls for r in self.rows)} kernel calls{sizes}; "
+            f"{shown_time(self.seconds)} in {sum(r.calls for r in self.rows)} kernel calls{sizes}; "
             f"middle of {self.runs} runs\n"
             f"machine, {workers}: {self.peak:.0f} GFLOP/s, {self.memory:.0f} GB/s from memory"
         )
         titles = ("time", "share", "calls", "GFLOP/s", "GB/s", "of floor", "kernel")
         cells = [titles] + [
             (
-                _time(row.seconds),
+                shown_time(row.seconds),
                 f"{100 * row.seconds / self.seconds:.1f} %" if self.seconds else "",
                 str(row.calls),
                 f"{row.gflops:.1f}",
@@ -114,7 +114,8 @@ def _about(row: Row) -> str:
     return shown + (f"  {', '.join(row.sources)}" if row.sources else "")
 
 
-def _time(seconds: float) -> str:
+def shown_time(seconds: float) -> str:
+    """A time in the unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
@@ -229,10 +230,14 @@ def _rows(
     return rows
 
 
-def random_inputs(leaves: Sequence[Expr], domains: Mapping[Expr, Any]) -> list[Array]:
-    """Inputs at their largest: normal floats, labels and indices of their range."""
+def random_inputs(
+    leaves: Sequence[Expr], domains: Mapping[Expr, Any], sizes: Mapping[str, int] | None = None
+) -> list[Array]:
+    """Inputs at these sizes, else at their largest: normal floats, labels and indices of their
+    range."""
     random = np.random.default_rng(0)
     largest = {s.name: s.max for leaf in leaves for s in leaf.shape if isinstance(s, Dim)}
+    largest.update(sizes or {})
     arrays: list[Array] = []
     for leaf in leaves:
         shape = tuple(value(s, largest) for s in leaf.shape)

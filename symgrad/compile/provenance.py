@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from symgrad.compile.carried import Origins, carried
 from symgrad.compile.wording import Statement, Wording
 from symgrad.errors import InputError
+from symgrad.names import alike
 from symgrad.node import Expr, Parameter
 from symgrad.source import Source
 
@@ -50,7 +51,8 @@ class KernelFacts:
 
     def __str__(self) -> str:
         often = f" x{self.calls}" if self.calls != 1 else ""
-        return "\n".join([f"{self.name}{often}", *(f"    {line}" for line in self.maths)])
+        lines = [*self.maths, "from " + ", ".join(map(str, self.sources))]
+        return "\n".join([f"{self.name}{often}", *(f"    {line}" for line in lines)])
 
 
 class Provenance:
@@ -244,7 +246,7 @@ class Provenance:
             shown = repr(what) if isinstance(what, str) else f"{what!r} from {what.where}"
             raise InputError(
                 f"no kernel computes {shown}: it is not part of what was compiled, or became "
-                f"something else there; there are {', '.join(self.expressions)}"
+                f"something else there; there are {alike(shown, self.expressions)}"
             )
         return list(names)
 

@@ -147,7 +147,9 @@ class Wording:
         if updated:
             return self._update_name(c, updated)
         results = c.results or c.expressions[-1:]
-        words = list(dict.fromkeys(map(self._short, results[-MOST:])))
+        outputs = [n for n in results if any(n is m for m in self.graph.outputs.values())]
+        order = [*outputs, *results[-MOST:]]
+        words = list(dict.fromkeys(map(self._short, order)))[: max(MOST, len(outputs))]
         if len(words) == 1:
             words += [verb for verb in (_verb(results[-1]) or _product(c),) if verb]
         return identifier(" ".join(words), c.entry.kind)

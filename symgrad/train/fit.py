@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from symgrad import source
 from symgrad.compile.function import TrainStep, train_step
 from symgrad.errors import InputError, StateError
 from symgrad.node import State, count_elements
@@ -66,14 +67,15 @@ def fit(model: Model, settings: Settings, console: Console | None = None) -> lis
     console = console or Console(soft_wrap=True)
     data = model.data()
     start = time.perf_counter()
-    step = train_step(
-        model.loss,
-        model.optimizer,
-        outputs=model.outputs,
-        seed=settings.seed,
-        target=settings.target,
-        check=settings.check,
-    )
+    with source.at(model.where):
+        step = train_step(
+            model.loss,
+            model.optimizer,
+            outputs=model.outputs,
+            seed=settings.seed,
+            target=settings.target,
+            check=settings.check,
+        )
     scorer = Scorer(model.evaluation, step.state, settings.target)
     compiled = time.perf_counter() - start
     history = _resumed(step, settings)

@@ -17,6 +17,7 @@ In: a path. Out: a `Model`, checked. A model file has at module level
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 import traceback
@@ -27,7 +28,9 @@ from types import ModuleType
 from typing import Any
 
 from symgrad.errors import InputError, SymgradError
-from symgrad.node import Expr, Input, Parameter, toposort
+from symgrad.names import alike
+from symgrad.node import Expr, Input, Parameter, State, toposort
+from symgrad.source import Source
 
 Split = Mapping[str, Any]
 
@@ -65,14 +68,35 @@ class Model:
                 )
         return dict(parts)
 
+    @property
+    def where(self) -> Source:
+        """The line that an optimizer's updates belong to: the one that declares it, else the
+        loss's. Nobody's own line calls for the step when a command does."""
+        try:
+            tree = ast.parse(self.path.read_text(encoding="utf-8"))
+        except (OSError, SyntaxError, ValueError):
+            return self.loss.where
+        for statement in tree.body:
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            if any(isinstance(t, ast.Name) and t.id == "optimizer" for t in targets):
+                return Source(str(self.module.__file__), statement.lineno, "<module>")
+        return self.loss.where
+
     def leaf(self, name: str) -> Expr:
         """A parameter or input of the loss by name."""
         found = {n.name: n for n in toposort([self.loss]) if isinstance(n, (Input, Parameter))}
         if name not in found:
             raise InputError(
-                f"the loss depends on nothing named {name!r}; there are {', '.join(found)}"
+                f"the loss depends on nothing named {name!r}; there are {alike(name, found)}"
             )
         return found[name]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """What the loss depends on and training changes, in the order of declaration."""
+        nodes = toposort([self.loss])
+        found = [n for n in nodes if isinstance(n, Parameter) and not isinstance(n, State)]
+        return sorted(found, key=lambda p: p.order)
 
 
 def load(path: str | Path) -> Model:
