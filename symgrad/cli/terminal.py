@@ -57,11 +57,14 @@ def coloured(text: str, written_in: str) -> Text:
         for pattern, style in STYLES:
             shown.highlight_regex(pattern, style)
         return shown
-    from pygments.lexers import get_lexer_by_name
     from rich.syntax import Syntax
 
     theme, shown = Syntax.get_theme("ansi_dark"), Text()
-    for token, part in get_lexer_by_name(lexer, stripnl=False, ensurenl=False).get_tokens(text):
-        style = theme.get_style_for_token(token)
-        shown.append(part, style.color.name if style.color is not None else "")
+    reader = Syntax("", lexer, tab_size=0).lexer  # tabs stay tabs
+    if reader is None:
+        return Text(text)
+    for token, part in reader.get_tokens(text):
+        colour = theme.get_style_for_token(token).color
+        shown.append(part, colour.name if colour is not None else "")
+    shown.right_crop(len(shown.plain) - len(text))  # the end of the last line
     return shown
