@@ -23,6 +23,7 @@ import test_compile
 import test_converts
 import test_convolution
 import test_counts
+import test_derivations
 import test_emit
 import test_equivalent
 import test_flatten
@@ -37,6 +38,7 @@ import test_pool
 import test_pooling
 import test_products
 import test_profile
+import test_reading
 import test_recompute
 import test_repeat
 import test_rewrite
@@ -47,6 +49,7 @@ import test_scan
 import test_scan_bodies
 import test_scan_native
 import test_schedule_cases
+import test_show
 import test_small_batches
 import test_state
 import test_threads
@@ -431,6 +434,12 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("states of another shape loaded", edit("symgrad.state:load", "array.shape != p.shape", "False"), of(in_folder, test_state.test_bad_files_change_nothing)),
     ("a weight's value lost when it is placed", edit("symgrad.state:Store.place", "slot.write(plain)", "pass"), of(test_state.test_layouts_are_invisible, test_state.Layout((1, 0), 1))),
     ("all parameters start alike", edit("symgrad.state:generator", "{seed}:{name}", "{seed}"), of(test_state.test_initial_values_depend_on_seed_and_name_only)),
+    # -- reading
+    ("a factor of a chain not transposed", edit("symgrad.show.products:_chain", "forward = step.labels[0] == here", "forward = True"), of(test_show.test_text, "Wᵀ u")),
+    ("a sum printed without its signs", edit("symgrad.show.text:_sum", "{'-' if negative else '+'}", "+"), of(test_show.test_text, "s - 2 t")),
+    ("an element of a transpose in the wrong order", edit("symgrad.show.indices:at", "letters[::-1]", "letters"), of(test_show.test_text, "Σ_i (x_ji + 1)")),
+    ("a scale that matters read as 1", edit("symgrad.rewrite.reading:unscaled", "plain if equivalent(general, plain) else e", "plain"), of(test_reading.test_a_scale_that_matters_stays)),
+    ("the first contribution not recorded", edit(f"{DERIVE}.reverse:sweep", "record(node, cotangent, given)", "record(node, cotangent, given[1:])"), of(test_derivations.test_both_paths_of_weight_decay)),
 ]
 # fmt: on
 

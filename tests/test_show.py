@@ -35,6 +35,7 @@ TEXT = {
     "‖u‖²": sg.dot(u, u),
     "Σ_i u_i": sg.sum(u),
     "Σ_i x_ij": sg.sum(x, axis=0),
+    "Σ_i (x_ji + 1)": sg.sum(x.T + 1, axis=0),
     "Σ_j exp(x_ij)": sg.sum(sg.exp(x), axis=1),
     "Σ_ij x_ij (x_ij + 1)": sg.sum(x * (x + 1)),
     "(s + t) s": (s + t) * s,
