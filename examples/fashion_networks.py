@@ -7,9 +7,14 @@ inference over the same parameters (rows C6, C7).
     python examples/fashion_networks.py resnet       # alexnet, vgg, googlenet, resnet
     python examples/fashion_networks.py              # all four; --quick: 640 images each
 
-| network   | parameters | epochs | test accuracy |
-|-----------|------------|--------|---------------|
-PLACEHOLDER
+| network         | parameters | epochs | test accuracy |
+|-----------------|------------|--------|---------------|
+| small AlexNet   |    320,922 |     10 |        0.9203 |
+| small VGG       |    298,858 |      4 |        0.9260 |
+| small GoogLeNet |    908,822 |      3 |        0.9223 |
+| ResNet-14       |    174,970 |      5 |        0.9297 |
+
+Each takes three to four minutes of one core.
 """
 
 from dataclasses import dataclass
