@@ -40,6 +40,7 @@ _HOME = {
     ),
     "simplify": "symgrad.rewrite",
     "derivation": "symgrad.show.derivation",
+    "draw": "symgrad.draw.drawing",
     "equivalent": "symgrad.equivalent",
     "function": "symgrad.compile",
     "train_step": "symgrad.compile",
