@@ -84,6 +84,11 @@ class Store(MutableMapping[str, Array]):
         self.rng = aligned(4, "int32")  # seed low, high, step low, high: native code counts it up
         self.rng[:2] = np.array([self.seed], np.uint64).view(np.int32)
 
+    def _repr_html_(self) -> str:
+        from symgrad.compile import notebook
+
+        return notebook.store(self)
+
     # -- what compiled functions use ---------------------------------------------------------
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -125,26 +125,21 @@ def _write(path: Any, text: str) -> None:
 def draw(arguments: argparse.Namespace) -> None:
     import symgrad as sg
     from symgrad.compile.function import train_step
-    from symgrad.grad import grad as gradient_of
-    from symgrad.rewrite import simplify
     from symgrad.train.model import load
 
-    model = load(arguments.file)
-    what: Any
-    if arguments.wrt or arguments.what == "gradient":
-        leaves = [model.leaf(arguments.wrt)] if arguments.wrt else model.parameters
-        named = {f"d {leaf.name}": g for leaf, g in zip(leaves, gradient_of(model.loss, leaves))}
-        what = {"loss": model.loss, **{name: simplify(g) for name, g in named.items()}}
+    model, out = load(arguments.file), arguments.out
+    loss = {"loss": model.loss}
+    if arguments.wrt:
+        sg.draw(loss, out, wrt=[model.leaf(arguments.wrt)])
+    elif arguments.what == "gradient":
+        sg.draw(loss, out, wrt=model.parameters)
     elif arguments.what == "loss":
-        what = {"loss": model.loss}
+        sg.draw(loss, out)
     else:
         with source.at(model.where):
-            what = train_step(model.loss, model.optimizer, outputs=model.outputs)
-    try:
-        sg.draw(what, arguments.out)
-    except OSError as error:
-        raise InputError(f"cannot write {arguments.out}: {error.strerror}") from error
-    print(arguments.out)
+            step = train_step(model.loss, model.optimizer, outputs=model.outputs)
+        sg.draw(step, out)
+    print(out)
 
 
 # -- bench -------------------------------------------------------------------------------------

@@ -76,9 +76,11 @@ class Function:
 
     @property
     def rewrites(self) -> list[Any]:
-        """What was rewritten, by which rule, from which source line."""
+        """What was rewritten, by which rule, from which source line; `print` it."""
+        from symgrad.compile.notebook import Rewrites
+
         _ = self._pipeline.rewritten
-        return list(self._pipeline.log)
+        return Rewrites(self._pipeline.log)
 
     def stage(self, name: str) -> str:
         """One stage of the compile as text: "expression", "gradient", "rewritten", "schedule",
@@ -90,9 +92,9 @@ class Function:
         """Every kernel in the order of calls: the expressions it computes and their lines, its
         loops, LLVM and assembly, its work at the largest sizes, its time if `profile` ran before.
         None where the graph is interpreted."""
-        if not self._is_native:
-            return []
-        return self._pipeline.provenance.kernels()
+        from symgrad.compile.notebook import Kernels
+
+        return Kernels(self._pipeline.provenance.kernels() if self._is_native else ())
 
     @property
     def expressions(self) -> dict[str, Expr]:
@@ -105,8 +107,10 @@ class Function:
         if not self._is_native:
             raise InputError('target="interpret" has no kernels')
         names = self._pipeline.provenance.kernels_of(expression)
+        from symgrad.compile.notebook import Kernels
+
         found = {kernel.name: kernel for kernel in self.kernels}
-        return [found[name] for name in names]
+        return Kernels(found[name] for name in names)
 
     @property
     def _is_native(self) -> bool:
@@ -127,6 +131,11 @@ class Function:
         from symgrad.compile.profile import profile
 
         return profile(self._pipeline, self._backend, args, named, seconds)
+
+    def _repr_html_(self) -> str:
+        from symgrad.compile import notebook
+
+        return notebook.function(self)
 
     def __repr__(self) -> str:
         outputs = ", ".join(self._request.graph.outputs)

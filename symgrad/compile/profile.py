@@ -47,8 +47,13 @@ class Row:
     flops: int
     bytes: int
     floor: float
-    computes: str
+    maths: tuple[str, ...]
     sources: tuple[str, ...]
+
+    @property
+    def computes(self) -> str:
+        """The mathematics in one line."""
+        return "; ".join(self.maths)
 
     @property
     def gflops(self) -> float:
@@ -105,6 +110,11 @@ class Profile:
         about = ["computes", *(_about(row) for row in self.rows)]
         table = [f"{a}  {b}  {c}".rstrip() for a, b, c in zip(lines, names, about)]
         return "\n".join([head, "", *table])
+
+    def _repr_html_(self) -> str:
+        from symgrad.compile import notebook
+
+        return notebook.profile(self)
 
 
 def _about(row: Row) -> str:
@@ -223,7 +233,7 @@ def _rows(
                 sum(often[i] * work[i].flops for i in own),
                 sum(often[i] * work[i].bytes for i in own),
                 least / spent if spent else 0.0,
-                "; ".join(s.text for s in known.maths[name]),
+                tuple(s.text for s in known.maths[name]),
                 tuple(dict.fromkeys(str(s.where) for s in known.maths[name])),
             )
         )

@@ -54,6 +54,11 @@ class KernelFacts:
         lines = [*self.maths, "from " + ", ".join(map(str, self.sources))]
         return "\n".join([f"{self.name}{often}", *(f"    {line}" for line in lines)])
 
+    def _repr_html_(self) -> str:
+        from symgrad.compile.notebook import kernel
+
+        return kernel(self)
+
 
 class Provenance:
     """What the kernels of one compile carry."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from symgrad import dtypes
 from symgrad.compile.graph import Graph
+from symgrad.compile.notebook import Report
 from symgrad.node import Contract, Expr, Map, Reduce, Scan, ScatterAdd
 from symgrad.sizes import maximum, show
 
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from symgrad.compile.pipeline import Pipeline
 
 
-def report(pipeline: Pipeline, backend: Backend) -> str:
-    """The report as text."""
+def report(pipeline: Pipeline, backend: Backend) -> Report:
+    """The report as text, a table in notebooks."""
     native = getattr(backend, "native", backend)
     if not hasattr(native, "code"):
-        return _interpreted(pipeline.rewritten)
-    return _text({**facts(pipeline), **native.code.report}, native.code.cached)
+        return Report(_interpreted(pipeline.rewritten))
+    text = _text({**facts(pipeline), **native.code.report}, native.code.cached)
+    return Report(text, pipeline.provenance.facts)
 
 
 def compiled(pipeline: Pipeline) -> dict[str, Any]:

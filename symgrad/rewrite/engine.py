@@ -200,7 +200,11 @@ class Rewrite:
     where: source.Source  # the line of the model that built `before`
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.stage}: {self.rule}: {self.before!r} -> {self.after!r}"
+        from symgrad.show.brief import brief
+
+        before, after = brief(self.before), brief(self.after)
+        change = f"{before} -> {after}" if before != after else f"{before}, in another form"
+        return f"{self.where}: {self.stage}: {self.rule}: {change}"
 
 
 @dataclass

@@ -59,6 +59,8 @@ def within(
 
 def _complaint(made: Schedule, fitted: Fitted, limit: int) -> str:
     """What is held at the fullest moment, the largest first."""
+    from symgrad.show.brief import brief
+
     program = made.program
     plan = memory.plan(program)
     sizes, lives = plan.bytes, plan.lives
@@ -73,12 +75,14 @@ def _complaint(made: Schedule, fitted: Fitted, limit: int) -> str:
     lines = [
         f"max_bytes={limit:,}: {plan.size:,} bytes is the least arena found, "
         f"{fitted.before:,} without recomputation. Most of it is held while "
-        f"{_short(running.nodes[-1])} is computed, call {moment + 1} of {len(calls)}:"
+        f"{brief(running.nodes[-1], LONG)} is computed, call {moment + 1} of {len(calls)}:"
     ]
     largest = sorted(held[moment], key=lambda name: -sizes[name])
     for name in largest[:SHOWN]:
         n = values.get(name)
-        what = f"{_short(n)} {show(n.shape)} {n.dtype}" if n is not None else "inside the kernel"
+        what = (
+            f"{brief(n, LONG)} {show(n.shape)} {n.dtype}" if n is not None else "inside the kernel"
+        )
         where = f", from {n.where}" if n is not None and n.where else ""
         lines.append(f"  {sizes[name]:>14,}  {name}: {what}{where}")
     rest = largest[SHOWN:]
@@ -86,14 +90,6 @@ def _complaint(made: Schedule, fitted: Fitted, limit: int) -> str:
         lines.append(f"  {sum(sizes[name] for name in rest):>14,}  in {len(rest)} more")
     lines.append("A smaller batch, or a smaller max of a run-time size, takes less.")
     return "\n".join(lines)
-
-
-def _short(n: Expr) -> str:
-    """A value as mathematics, in a few words."""
-    from symgrad.show.listing import text
-
-    shown = text(n).splitlines()[-1]
-    return shown if len(shown) <= LONG else f"{shown[: LONG - 3]}..."
 
 
 def values_in(arranged: Any) -> dict[str, Expr]:
