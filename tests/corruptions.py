@@ -30,6 +30,7 @@ import test_flatten
 import test_grad
 import test_grad_reindex
 import test_groups
+import test_large_models
 import test_losses
 import test_memory
 import test_ops_table
@@ -416,6 +417,10 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("copies made early", edit("symgrad.schedule.sequence:put_off", "if is_late(g):", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("copies made with the values they repeat", edit("symgrad.schedule.groups:Fusion._epilogue", "if n in self.again:", "if False:"), of(test_recompute.test_a_budget_is_kept, test_recompute.deep, test_recompute.X, 0.7)),
     ("a cut that costs too much", edit("symgrad.schedule.flow:Network.cut", "if self.room[arc ^ 1] and", "if"), of(test_recompute.test_cuts_are_the_cheapest, 3)),
+    ("taps of windows in lanes", edit("symgrad.schedule.reductions:_order", "if order[-1] in gone and", "if False and"), of(test_small_batches.test_windows_of_few_images_are_pooled_by_channels)),
+    ("orders that end at parts of images", edit("symgrad.schedule.orders:_followed", "terms[0][0] if terms else None", "None"), of(test_small_batches.test_branches_side_by_side_lie_as_what_reads_them)),
+    ("auxiliary heads that always answer", edit("symgrad.nn.models.inception:GoogLeNet.__call__", "if training and label in self.heads", "if label in self.heads"), of(test_large_models.test_a_head_that_is_not_used_is_in_no_graph)),
+    ("parameters that come from nowhere of the user's", edit("symgrad.source:here", "_PASSED", "_PACKAGE"), of(test_large_models.test_parameters_come_from_the_line_that_calls_the_network)),
     ("a budget that nobody checks", edit("symgrad.schedule.budget:within", "size <= limit", "True"), of(test_recompute.test_a_budget_too_small_is_one_clear_error)),
     ("idle lanes counted", edit("codegen.counts:_Outline._block", "Poly.of(self.lanes) if s.live is None else s.live", "Poly.of(self.lanes)"), of(test_counts.test_idle_lanes_do_nothing_and_invariant_loads_are_done_once)),
     ("loads of a tile counted for each of its rows", edit("codegen.counts:_Outline._loop", "not shared and any", "any"), of(test_counts.test_a_tile_of_accumulators_shares_its_loads)),
