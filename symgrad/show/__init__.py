@@ -7,9 +7,8 @@ asked for.
     expression --build--> notation tree --text, latex, mathml--> what is read
                parts.py says what gets a name, names.py finds the name in the model's source
 
->>> print(sg.exp(x) / sg.exp(x).sum())
-t1 = exp(x)
-t1 / Σ_i t1_i
+>>> print(sg.simplify(sg.grad(sg.losses.cross_entropy(z, y), z)))
+(softmax(z) - onehot(y)) / batch
 """
 
 from __future__ import annotations

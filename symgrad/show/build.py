@@ -75,7 +75,6 @@ RELATIONS = {
 }
 REDUCTIONS = {"prod": "Π", "max": "max", "min": "min", "argmax": "argmax", "argmin": "argmin"}
 RENAMED = {"sigmoid": "σ", "maximum": "max", "minimum": "min", "sqrt_or_zero": "sqrt"}
-HIDDEN = ("stop_gradient",)  # functions without effect on the value, shown all the same
 
 
 def term(node: Expr, args: Sequence[Term]) -> Term:

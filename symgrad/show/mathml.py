@@ -3,7 +3,7 @@
 In: a term of `symgrad.show.notation`, or lines of definitions. Out: markup.
 
 >>> mathml(Name("W1", 2))
-'<math><msub><mi mathvariant="bold">W</mi><mn>1</mn></msub></math>'
+'<math displaystyle="true"><msub><mi mathvariant="normal">𝐖</mi><mn>1</mn></msub></math>'
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ from symgrad.show.notation import (
 from symgrad.show.parts import Line
 from symgrad.show.symbols import GREEK, split
 
+# Bold letters are characters of their own: browsers know no other bold in MathML.
+BOLD = {
+    **{ord("A") + k: 0x1D400 + k for k in range(26)},
+    **{ord("a") + k: 0x1D41A + k for k in range(26)},
+    **{ord("0") + k: 0x1D7CE + k for k in range(10)},
+    **{ord("α") + k: 0x1D6C2 + k for k in range(25)},
+}
 BIG = {"Σ": "∑", "Π": "∏"}
 ENCLOSED = {"abs": ("|", "|"), "norm": ("‖", "‖"), "floor": ("⌊", "⌋"), "ceil": ("⌈", "⌉")}
 SIGNS = {"and": "∧", "or": "∨"}
@@ -51,7 +58,8 @@ def mathml(term: Term, block: bool = False) -> str:
 
 
 def wrapped(markup: str, block: bool = False) -> str:
-    return f"<math{' display=block' if block else ''}>{markup}</math>"
+    display = ' display="block"' if block else ' displaystyle="true"'
+    return f"<math{display}>{markup}</math>"
 
 
 def equations(lines: Sequence[Line]) -> str:
@@ -91,8 +99,8 @@ def _mo(sign: str) -> str:
 
 
 def _mi(name: str, bold: bool = False, upright: bool = False) -> str:
-    style = ' mathvariant="bold"' if bold else ' mathvariant="normal"' if upright else ""
-    return f"<mi{style}>{html.escape(name)}</mi>"
+    style = ' mathvariant="normal"' if upright or bold else ""
+    return f"<mi{style}>{html.escape(name.translate(BOLD) if bold else name)}</mi>"
 
 
 # -- names, numbers ---------------------------------------------------------------------------
@@ -156,11 +164,19 @@ def _fraction(term: Fraction) -> str:
 
 
 def _power(term: Power) -> str:
-    return f"<msup>{_row(within(term.base, ATOM))}{_row(plain(term.exponent))}</msup>"
+    return _raised(term.base, _row(plain(term.exponent)))
 
 
 def _transpose(term: Transpose) -> str:
-    return f"<msup>{_row(within(term.base, ATOM))}<mi>⊤</mi></msup>"
+    return _raised(term.base, "<mi>⊤</mi>")
+
+
+def _raised(base: Term, above: str) -> str:
+    """A base with something above; a name with an index has both at one place."""
+    shown = within(base, ATOM)
+    if isinstance(base, Name) and shown.startswith("<msub>"):
+        return f"<msubsup>{shown.removeprefix('<msub>').removesuffix('</msub>')}{above}</msubsup>"
+    return f"<msup>{_row(shown)}{above}</msup>"
 
 
 # -- functions ----------------------------------------------------------------------------------
@@ -211,7 +227,7 @@ def _spread(term: Spread) -> str:
     if term.plain:
         return plain(term.base)
     if term.kept == (True, False):
-        ones = '<msup><mn mathvariant="bold">1</mn><mi>⊤</mi></msup>'
+        ones = "<msup><mn>𝟏</mn><mi>⊤</mi></msup>"
         return _row(within(term.base, JUXTAPOSED), ones)
     index = ", ".join(":" if k else "*" for k in term.kept)
     return _below(within(term.base, ATOM), f"[{index}]")

@@ -71,7 +71,7 @@ def fragment(d: Derivation) -> str:
     parts.append(_section("Result", (_result(r) for r in d.results)))
     if d.rewrites:
         rows = "".join(_rewrite(r) for r in d.rewrites)
-        count = f"{len(d.rewrites)} rewrites"
+        count = f"{len(d.rewrites)} rewrite{'s' if len(d.rewrites) > 1 else ''}"
         parts.append(f"<details><summary>{count}</summary><table>{rows}</table></details>")
     return f'<div class="symgrad"><style>{STYLE}</style>\n' + "\n".join(parts) + "\n</div>"
 
