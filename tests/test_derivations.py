@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import lectures
 import pytest
@@ -13,6 +17,7 @@ from symgrad.show.derivation import Derivation
 from symgrad.show.listing import listing
 from symgrad.show.text import text
 
+HERE = Path(__file__).parent
 Golden = Callable[[str, str], None]
 
 # What the closed form of each gradient must read, by the lecture's formula.
@@ -82,6 +87,16 @@ def test_derivations_are_deterministic() -> None:
     first, second = (derived("sigmoid_batch")[0] for _ in range(2))
     assert first.text() == second.text()
     assert first.html() == second.html()
+
+
+@pytest.mark.parametrize("seed", ["1", "77"])
+def test_texts_do_not_depend_on_hashes(seed: str) -> None:
+    code = "import lectures, symgrad as sg; print(sg.derivation(*lectures.weight_decay()), end='')"
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    expected = (HERE / "golden/derivations/weight_decay.txt").read_text(encoding="utf-8")
+    assert run.stdout.decode() == expected, run.stderr.decode()
 
 
 def test_both_paths_of_weight_decay() -> None:

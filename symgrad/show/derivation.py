@@ -15,7 +15,7 @@ Result
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from symgrad.derive.algebra import constant, total
@@ -212,6 +212,8 @@ class _Work:
         self.holes: dict[Expr, Expr] = {}  # cotangents of named values, as names
         self.still = {e: e for e in toposort([self.stable])}  # no cotangent is below these
         self.known: dict[int, Term] = {id(e): name for e, name in self._read_values()}
+        self.memo: dict[int, Term] | None = None  # of terms, once all names are known
+        self.shown: list[Expr] = []  # what the memo knows by id must live
         self.primes: list[Prime] = []
         self.slopes: list[Expr] = []
         for node in reversed(self.order):
@@ -224,6 +226,7 @@ class _Work:
                 hole = Input(_delta(name.text), own.shape, own.dtype)
                 self.holes[own] = hole
                 self.known[id(hole)] = Name(_delta(name.text), own.ndim, "cotangent")
+        self.memo = {}
 
     def _name_slope(self, node: Map) -> None:
         """f'(z) for the derivative of a function by its first argument, where it has cases."""
@@ -305,7 +308,8 @@ class _Work:
 
     def _shown(self, e: Expr) -> Term:
         """An expression on one line."""
-        return inline(e, self.known)
+        self.shown.append(e)
+        return inline(e, self.known, self.memo)
 
     def _owner(self, reader: Expr) -> Name:
         """The named value whose definition a node belongs to."""
@@ -387,9 +391,10 @@ class _Work:
         for r in log:
             if r.stage == "canonicalise":
                 continue
-            sides = (id(r.before), id(r.after))
-            known = {k: v for k, v in self.known.items() if k not in sides}
-            before, after = inline(r.before, known), inline(r.after, self.known)
+            parts = [
+                self._shown(a) for a in operands(r.before)
+            ]  # itself as it was, if it has a name
+            before, after = term(r.before, parts), self._shown(r.after)
             key = (r.rule, id(r.before))
             found.setdefault(key, Applied(r.rule, r.stage, before, after, r.where))
         return list(found.values())
@@ -400,16 +405,28 @@ def fits(term: Term) -> bool:
     return term.weight <= CLOSED and not _mentions(term, "…")
 
 
-def inline(e: Expr, known: Mapping[int, Term], limit: int = 400) -> Term:
-    """One term without definitions; what would not fit on a page is cut off by dots."""
-    terms: dict[int, Term] = {}
-    dots = Name("…", 0, "constant")
-    for node in visible([e], known):
+def inline(
+    e: Expr, known: Mapping[int, Term], memo: dict[int, Term] | None = None, limit: int = 400
+) -> Term:
+    """One term without definitions; what would not fit on a page is cut off by dots. `memo` keeps
+    the terms of parts by id, for expressions that share them."""
+    terms = {} if memo is None else memo
+    stack = [e]
+    while stack:
+        node = stack[-1]
+        if id(node) in terms:
+            stack.pop()
+            continue
         if id(node) in known:
             terms[id(node)] = known[id(node)]
             continue
-        shown = term(node, [terms[id(a)] for a in operands(node)])
-        terms[id(node)] = shown if shown.weight <= limit else replace(dots, rank=node.ndim)
+        below = operands(node)
+        pending = [a for a in below if id(a) not in terms]
+        if pending:
+            stack += reversed(pending)
+            continue
+        shown = term(node, [terms[id(a)] for a in below])
+        terms[id(node)] = shown if shown.weight <= limit else Name("…", node.ndim, "constant")
     return terms[id(e)]
 
 
