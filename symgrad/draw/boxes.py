@@ -99,8 +99,8 @@ class _Work:
         e = node.expr
         if node.part == "update":
             owner = node.updates
-            prefix = owner.rsplit(".", 1)[0] if "." in owner else owner
-            return ("update", prefix) if owner else ("update",)
+            names = owner.split(".")[:-1] or [owner]
+            return ("update", *_prefixes(names)) if owner else ("update",)
         steps: list[Hashable] = list(e.where.parts)
         if not steps:
             steps = self._prefix(node)
@@ -121,8 +121,7 @@ class _Work:
         for key in self.below.get(node.key, []):
             leaf = self.graph.by_key[key]
             if isinstance(leaf.expr, Parameter) and not isinstance(leaf.expr, State):
-                names = leaf.expr.name.split(".")[:-1]
-                return [".".join(names[: k + 1]) for k in range(len(names))]
+                return list(_prefixes(leaf.expr.name.split(".")[:-1]))
         return []
 
     def _leaf_path(self, node: Node) -> tuple[Hashable, ...]:
@@ -231,6 +230,11 @@ class _Work:
         if step.name or owner is None or not own:
             return step.name or step.kind, step.kind
         return str(owner.path), step.kind
+
+
+def _prefixes(names: Sequence[str]) -> list[str]:
+    """`block1`, `block1.conv2`: the layers that a name tells."""
+    return [".".join(names[: k + 1]) for k in range(len(names))]
 
 
 def _common(paths: Sequence[tuple[Hashable, ...]]) -> tuple[Hashable, ...]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from symgrad.compile.provenance import KernelFacts
 
 SUFFIXES = (".svg", ".png", ".html", ".dot", ".mmd")
-MOST = 36  # marks of a picture that nobody can open boxes in
+MOST = 28  # marks of a picture that nobody can open boxes in
 
 
 @dataclass

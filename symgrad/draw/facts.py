@@ -102,7 +102,8 @@ def _names(graph: Graph) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in graph.nodes:
         if node.name or node.role != "op":
-            found[node.key] = node.name or node.label
+            name = node.name or node.label
+            found[node.key] = f"∂L/{name}" if name.startswith("∂") and "/" not in name else name
         else:
             found[node.key] = naming.fresh(naming.letter(node.expr), used)
             used.add(found[node.key])

@@ -23,11 +23,12 @@ from symgrad.compile.provenance import KernelFacts
 from symgrad.draw import facts
 from symgrad.draw.boxes import Tree, summary
 from symgrad.draw.graph import Graph
-from symgrad.draw.scene import openings, scene
+from symgrad.draw.scene import generations, openings, scene
 from symgrad.draw.style import LEGEND, css, look, themes
 from symgrad.draw.svg import content
 
-MOST = 26  # marks of a level: inner boxes are open as long as there are no more
+MOST = 18  # marks of a level: inner boxes are open as long as there are no more
+SMALL, OVERVIEW = 80, 26  # a graph of so few nodes has small boxes open in its overview
 
 
 def page(
@@ -67,7 +68,10 @@ def page(
 def _level(graph: Graph, tree: Tree, key: str) -> dict[str, Any]:
     """One level: the inside of a box as SVG, and what its marks hold."""
     box = tree.boxes[key]
-    drawn = scene(graph, tree, key, openings(tree, MOST, key))
+    opened = generations(tree, MOST, key)
+    if not key and len(graph.nodes) <= SMALL:
+        opened = openings(tree, OVERVIEW)
+    drawn = scene(graph, tree, key, opened)
     return {
         "title": box.title,
         "kind": box.kind,

@@ -121,6 +121,12 @@ def ranks(items: Sequence[Item], links: Sequence[Link]) -> dict[str, int]:
             rank[key] = max(rank[key], min(rank[b] for b in own) - 1)
         elif lane[key] > 0 and own and not any(lane[a] > 0 for a in into[key]):
             rank[key] = max(rank[b] for b in own) + 1
+    forward = [k for k in rank if lane[k] == 0]
+    others = [k for k in rank if lane[k] > 0]
+    apart = not any(lane[a] == 0 < lane[b] for b in into for a in into[b])
+    if forward and others and apart:  # two graphs side by side stand on one ground
+        down = max(rank[k] for k in forward) - max(rank[k] for k in others)
+        rank.update((k, rank[k] + down) for k in others)
     used = {r: k for k, r in enumerate(sorted(set(rank.values())))}
     return {key: used[r] for key, r in rank.items()}
 

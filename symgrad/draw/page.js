@@ -169,15 +169,15 @@ function showKernel(k) {
   while (paths.length && paths.every((p) => p[at] !== undefined && p[at] === paths[0][at])) at++;
   show(paths.length ? paths[0][at - 1] : "");
   mark();
-  const maths = kernel.nodes.map((key) => `<tr><td>${nodes[key].math}</td>
-    <td><button data-node="${key}">show</button></td></tr>`).join("");
+  const maths = kernel.nodes.map((key) => `<div class="term"><button data-node="${key}">show</button>
+    <div class="math">${nodes[key].math}</div></div>`).join("");
   panel.innerHTML = `<h2>${escape(kernel.name)}</h2><table>
     ${row("time", time(kernel.seconds))}${row("calls", String(kernel.calls))}
     ${row("work", kernel.flops ? `${kernel.flops.toLocaleString("en")} flop` : "")}
     ${row("GFLOP/s", rate(kernel.flops, kernel.seconds))}
     ${row("data", kernel.bytes ? `${kernel.bytes.toLocaleString("en")} bytes` : "")}
     ${row("GB/s", rate(kernel.bytes, kernel.seconds))}</table>
-    <h3>computes</h3><div class="math"><table>${maths}</table></div>
+    <h3>computes</h3>${maths}
     <h3>from</h3><pre class="line">${kernel.sources.map(escape).join("\n")}</pre>
     <div id="code-of"></div>`;
   code(k);

@@ -22,6 +22,7 @@ from symgrad.sizes import show
 SCREEN = (1240.0, 660.0)  # what a picture should fit on
 LEAST = 34.0  # the smallest width of a node
 STUBS = 2  # names of readers outside a box; more are counted
+ACROSS = 6  # stubs for what derivatives read of a box; more are left out
 
 
 @dataclass
@@ -105,6 +106,20 @@ def openings(tree: Tree, most: int, at: str = "") -> set[str]:
     return opened
 
 
+def generations(tree: Tree, most: int, at: str = "") -> set[str]:
+    """The same by whole generations: all boxes inside of one, then all inside of these."""
+    opened: set[str] = set()
+    level = [k for k in tree.boxes[at].children if k in tree.boxes]
+    marks = len(tree.boxes[at].children)
+    while level:
+        marks += sum(len(tree.boxes[k].children) - 1 for k in level)
+        if marks > most:
+            break
+        opened.update(level)
+        level = [c for k in level for c in tree.boxes[k].children if c in tree.boxes]
+    return opened
+
+
 def to_depth(tree: Tree, depth: int) -> set[str]:
     """The boxes that are open when so many levels are."""
     return {k for k in tree.boxes if k and len(tree.around(k)) <= depth}
@@ -136,56 +151,61 @@ class _Work:
     # -- arrows -----------------------------------------------------------------------------------
     def _arrows(self) -> list[Arrow]:
         found: dict[tuple[str, str, bool], Arrow] = {}
-        leaving: dict[str, list[str]] = {}
+        leaving: dict[tuple[str, bool], list[tuple[Node, str]]] = {}
         for edge in self.graph.edges:
             a, b = self.stands.get(edge.source), self.stands.get(edge.target)
             if a is None and b is None or a == b and not edge.carried:
                 continue
-            value = self.graph.by_key[edge.source]
+            value, reader = self.graph.by_key[edge.source], self.graph.by_key[edge.target]
+            cross = value.part == "forward" != reader.part
             if b is None:
-                leaving.setdefault(edge.source, []).append(edge.target)
+                if cross and reader.part == "update":
+                    continue
+                assert a is not None
+                leaving.setdefault((a, cross), []).append((value, edge.target))
                 continue
-            if a is None:
-                a = self._stub_in(value, self.marks[b].part)
-            closed = self.marks[b].kind == "box" and self.marks[b].part == "update"
-            if a == b or closed and value.part == "forward":
+            closed = self.marks[b].kind == "box" and reader.part == "update"
+            if closed and value.part == "forward":
                 continue  # that an update reads what it moves needs no arrow
+            a = a or self._stub_in(value, self.marks[b])
+            if a == b:
+                continue
             arrow = found.get((a, b, edge.carried))
             if arrow is None:
-                parts = (value.part, self.graph.by_key[edge.target].part)
-                cross = parts[0] == "forward" != parts[1]
                 arrow = Arrow(a, b, value.part, [], edge.note, edge.carried, cross)
                 found[a, b, edge.carried] = arrow
             if value not in arrow.values:
                 arrow.values.append(value)
-        for source, targets in leaving.items():
-            value = self.graph.by_key[source]
-            a = self.stands[source]
-            b = self._stub_out(value, targets)
-            found[a, b, False] = Arrow(a, b, value.part, [value])
+        across = sum(cross for _, cross in leaving)
+        for (a, cross), ends in leaving.items():
+            if not cross or across <= ACROSS:
+                values = list({v.key: v for v, _ in ends}.values())
+                b = self._stub_out(a, values[0], [t for _, t in ends])
+                found[a, b, cross] = Arrow(a, b, values[0].part, values)
         return list(found.values())
 
-    def _stub_in(self, value: Node, part: str) -> str:
+    def _stub_in(self, value: Node, reader: Mark) -> str:
+        """A value from outside; those from one box to one closed box together."""
+        home = self._outside(value.key)
         key = f"in-{value.key}"
+        title, says = value.name or value.label, f"from {home}" if home else ""
+        if reader.kind == "box" and home:
+            key, title, says = f"in-{reader.key}-{home}", home, ""
         if key not in self.marks:
-            title = value.name or value.label
-            home = self._outside(value.key)
             self.marks[key] = Mark(
-                key, "stub", title, f"from {home}" if home else "", "reference", part,
-                node=value, goal=value.key,
-            )  # fmt: skip
+                key, "stub", title, says, "reference", reader.part, node=value, goal=value.key
+            )
         return key
 
-    def _stub_out(self, value: Node, targets: Sequence[str]) -> str:
-        key = f"out-{value.key}"
-        if key not in self.marks:
-            names = [self._outside(t) or self.graph.by_key[t].label for t in targets]
-            names = list(dict.fromkeys(names))
-            title = ", ".join(names[:STUBS]) + (f" +{len(names) - STUBS}" * (len(names) > STUBS))
-            part = self.marks[self.stands[value.key]].part
-            self.marks[key] = Mark(
-                key, "stub", f"→ {title}", "", "reference", part, node=value, goal=targets[0]
-            )
+    def _stub_out(self, source: str, value: Node, targets: Sequence[str]) -> str:
+        names = [self._outside(t) or self.graph.by_key[t].label for t in targets]
+        names = list(dict.fromkeys(names))
+        title = ", ".join(names[:STUBS]) + (f" +{len(names) - STUBS}" * (len(names) > STUBS))
+        key = f"out-{source}-{self.graph.by_key[targets[0]].part}"
+        part = self.marks[source].part
+        self.marks[key] = Mark(
+            key, "stub", f"→ {title}", "", "reference", part, node=value, goal=targets[0]
+        )
         return key
 
     def _outside(self, key: str) -> str:
@@ -249,13 +269,21 @@ def _steps(rows: dict[int, list[Mark]], own: set[str], pad: float, sideways: boo
     used = [r for r, found in mine.items() if found]
     if not used:
         return []
+    whole = (min(s[0] for r in used for s in mine[r]), max(s[1] for r in used for s in mine[r]))
     steps: list[Step] = []
     for r in range(used[0], used[-1] + 1):
-        left = min((s[0] for s in mine[r]), default=steps[-1][0] + pad if steps else 0) - pad
-        right = max((s[1] for s in mine[r]), default=steps[-1][1] - pad if steps else 0) + pad
         others = [sides(m) for m in rows[r] if m.key not in own]
-        if any(o[0] < right and left < o[1] for o in others):
+        inner = (
+            min((s[0] for s in mine[r]), default=None),
+            max((s[1] for s in mine[r]), default=None),
+        )
+        spans = [whole] + [(a, b) for a, b in [inner] if a is not None and b is not None]
+        free = [
+            (a, b) for a, b in spans if not any(o[0] < b + pad and a - pad < o[1] for o in others)
+        ]
+        if not free:
             return []
+        left, right = free[0][0] - pad, free[0][1] + pad
         every = [sides(m) for m in rows[r]]
         top, low = min(s[2] for s in every), max(s[3] for s in every)
         if steps:  # rows meet in the middle of the gap between them
@@ -305,6 +333,7 @@ def _scale(found: Layout) -> float:
 def place_labels(scene: Scene) -> None:
     """The shape of every value beside one of its arrows, where it covers nothing."""
     taken = [m.place.sides for m in scene.marks]
+    taken += [_title(o) for o in scene.outlines]
     said: set[tuple[str, str]] = set()
     for arrow in scene.arrows:
         text = arrow_text(arrow)
@@ -343,6 +372,11 @@ def _free(
             if inside and not any(_meet(sides, t) for t in taken):
                 return spot
     return None
+
+
+def _title(o: Outline) -> tuple[float, float, float, float]:
+    x, y = o.at
+    return x, y - SMALL, x + width(o.title, SMALL), y + 2
 
 
 def _around(spot: Point, text: str) -> tuple[float, float, float, float]:
