@@ -87,7 +87,9 @@ class Source:
         return self if self.derivative else replace(self, derivative=True)
 
     def __str__(self) -> str:
-        return f"{Path(self.file).name}:{self.line}"
+        path = Path(self.file)
+        in_notebook = path.parent.name.startswith("ipykernel_")  # files that exist in name only
+        return f"{'cell' if in_notebook else path.name}:{self.line}"
 
 
 def here() -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from symgrad.cli import main, parser
+from symgrad.cli.terminal import coloured
 
 ROOT = Path(__file__).parent.parent
 MODEL = """
@@ -121,6 +123,126 @@ def test_grad(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert r"\mathbf{fc2.bias}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("stage", ["schedule", "loops", "llvm", "assembly"])
+@pytest.mark.parametrize("name", ["logits", "h", "h_tanh"])
+def test_show_one_kernel(
+    model: str, stage: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", model, "--stage", stage, "--kernel", name]) == 0
+    shown = capsys.readouterr().out
+    assert "model.py:8" in shown and "adam" not in shown
+    start = {"loops": "kernel ", "llvm": "define internal void @"}.get(stage, "")
+    assert start in shown
+
+
+def test_show_lists_mathematics_and_lines(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", model, "--stage", "schedule"]) == 0
+    shown = capsys.readouterr().out
+    assert "h = tanh(x fc1.weight + fc1.bias)" in shown
+    assert "d_fc1_weight_adam(" in shown and "model.py:11" in shown  # the optimizer's line
+    assert main(["show", model, "--kernel", "h"]) == 0
+    assert capsys.readouterr().out.startswith("kernel h_tanh(")
+
+
+def test_derivation(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grad = ["grad", model, "--wrt", "fc1.weight"]
+    assert main([*grad, "--steps"]) == 0
+    assert "∂loss/∂fc1.weight by the chain rule" in capsys.readouterr().out
+    assert main([*grad, "--steps", "--latex"]) == 0
+    assert "\\begin{aligned}" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    assert main([*grad, "--html", str(page)]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main([*grad, "--html", str(tmp_path / "none" / "page.html")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["svg", "html", "dot", "mmd"])
+@pytest.mark.parametrize("what", [[], ["--what", "gradient"], ["--wrt", "fc1.bias"]])
+def test_draw(
+    model: str, suffix: str, what: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / f"graph.{suffix}"
+    assert main(["draw", model, "-o", str(out), *what]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    assert "fc1" in out.read_text(encoding="utf-8")
+
+
+def test_bench(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", model, "--seconds", "0.1", "--batch-size", "7", "--target", "sse2"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    first, second, *rest = shown.splitlines()
+    assert first == f"{model}, batch 7"
+    assert "a step: " in second and "samples a second" in second
+    assert "kernel calls, batch 7" in rest[1] and "h_tanh" in shown, shown
+
+
+# -- terminals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written_in", ["maths", "loops", "llvm", "assembly", "latex", "table"])
+@pytest.mark.parametrize(
+    "text", ["h1 = tanh(x W1)  model.py:8", "\n  a\n\nb", "kernel f(p0: r):\n\t; [x] %1 = 2\n\n\nz"]
+)
+def test_colours_change_no_letter(text: str, written_in: str) -> None:
+    from rich.console import Console
+
+    shown = coloured(text, written_in)
+    assert shown.plain == text
+    console = Console(width=10, soft_wrap=True, no_color=True, color_system=None)
+    with console.capture() as captured:
+        console.print(shown)
+    assert captured.get() == text.expandtabs(8) + "\n"
+
+
+def on_terminal(*command: str, **environment: str) -> str:
+    """What a program prints to a terminal of 24 lines."""
+    pty = pytest.importorskip("pty")
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "PAGER": "cat", **environment}
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+        if name not in environment:
+            own.pop(name, None)
+    main_end, other = pty.openpty()
+    program = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "symgrad.cli", *command],
+        stdin=other, stdout=other, stderr=other, env=own,
+    )  # fmt: skip
+    os.close(other)
+    chunks = []
+    while True:
+        try:
+            chunk = os.read(main_end, 4096)
+        except OSError:  # the terminal is closed
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(main_end)
+    assert program.wait() == 0
+    return b"".join(chunks).decode().replace("\r\n", "\n")
+
+
+def test_output_on_a_terminal(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["grad", model, "--wrt", "fc2.bias"], ["show", model, "--stage", "loops"]):
+        assert main(command) == 0
+        plain = capsys.readouterr().out
+        assert "\x1b[" not in plain
+        coloured_text = on_terminal(*command)
+        assert "\x1b[" in coloured_text
+        assert re.sub(r"\x1b\[[0-9;]*m", "", coloured_text) == plain
+        assert on_terminal(*command, NO_COLOR="1").count("\x1b[3") == 0
+
+
+def test_long_output_is_paged(model: str, tmp_path: Path) -> None:
+    pager = tmp_path / "pager"
+    pager.write_text("#!/bin/sh\necho paged\ncat > /dev/null\n")
+    pager.chmod(0o755)
+    assert "paged" in on_terminal("show", model, "--stage", "loops", PAGER=str(pager))
+    assert "paged" not in on_terminal("grad", model, "--wrt", "fc2.bias", PAGER=str(pager))
+
+
 # -- errors -----------------------------------------------------------------------------------
 
 
@@ -139,6 +261,17 @@ def test_errors_are_one_message(
         ["train", model, "--resume", str(tmp_path / "none"), *INTERPRET], capsys
     )
     assert "nothing named 'fc9'" in failure(["grad", model, "--wrt", "fc9"], capsys)
+    close = failure(["grad", model, "--wrt", "fc2.wieght"], capsys)
+    assert "there are fc2.weight, fc1.weight, " in close  # the likeliest first
+    assert "named 'logit'; there are logits, " in failure(
+        ["show", model, "--kernel", "logit"], capsys
+    )
+    assert "the stage gradient has no kernels" in failure(
+        ["show", model, "--kernel", "h1", "--stage", "gradient"], capsys
+    )
+    assert "interpret" in failure(["show", model, "--kernel", "h1", *INTERPRET], capsys)
+    assert "must end in .svg" in failure(["draw", model, "-o", str(tmp_path / "x.jpg")], capsys)
+    assert "no folder" in failure(["draw", model, "-o", str(tmp_path / "no" / "x.svg")], capsys)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "state.safetensors").write_bytes(b"nothing")
     assert "not a whole safetensors file" in failure(
@@ -180,6 +313,10 @@ def test_wrong_arguments_exit_with_2(model: str, capsys: pytest.CaptureFixture[s
         ["train"],
         ["train", model, "--epochs", "0"],
         ["show", model, "--stage", "x"],
+        ["grad", model],
+        ["draw", model],
+        ["bench", model, "--seconds", "-1"],
+        ["bench", model, "--target", "interpret"],
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
@@ -190,7 +327,7 @@ def test_wrong_arguments_exit_with_2(model: str, capsys: pytest.CaptureFixture[s
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     actions = [a for a in parser()._actions if hasattr(a, "choices") and a.choices]
     commands = [name for action in actions for name in action.choices or ()]
-    assert {"train", "show", "grad"} <= set(commands)
+    assert {"train", "show", "grad", "draw", "bench"} <= set(commands)
     for name in commands:
         with pytest.raises(SystemExit) as stopped:
             main([name, "--help"])
