@@ -39,6 +39,7 @@ import test_pool
 import test_pooling
 import test_products
 import test_profile
+import test_provenance
 import test_reading
 import test_recompute
 import test_repeat
@@ -426,6 +427,12 @@ TABLE: list[tuple[str, Change, tuple[Callable[..., Any], tuple[Any, ...]]]] = [
     ("loads of a tile counted for each of its rows", edit("codegen.counts:_Outline._loop", "not shared and any", "any"), of(test_counts.test_a_tile_of_accumulators_shares_its_loads)),
     ("elements of two windows counted twice", edit("codegen.counts:_elements", "stride >= span", "True"), of(test_counts.test_windows_count_each_element_once)),
     ("a profile that trains", edit("symgrad.compile.profile:profile", "_copy(memory)", "memory"), of(test_profile.test_parameters_and_random_numbers_do_not_move)),
+    # -- provenance
+    ("what a kernel computes on the way forgotten", edit("symgrad.compile.carried:_walk", "stack.extend(n.args)", "pass"), of(test_provenance.test_every_value_has_a_kernel_and_every_kernel_a_value, test_provenance.mlp)),
+    ("results of loops in no kernel", edit("symgrad.compile.carried:carried", "back.loops(own)", "pass"), of(test_provenance.test_every_value_has_a_kernel_and_every_kernel_a_value, test_provenance.lstm)),
+    ("kernels of one name", edit("symgrad.compile.wording:Wording.kernel_names", "while name in used:", "while False:"), of(test_provenance.test_names_that_become_one_are_numbered)),
+    ("what shared kernels compute in their first call only", edit("symgrad.compile.provenance:Provenance.maths", "own.update((s.text, s) for s in statements)", "own = own or found.update({self.names[c.entry.kernel]: {s.text: s for s in statements}})"), of(test_provenance.test_equal_kernels_are_one_with_all_its_calls)),
+    ("comments in what is compiled", edit("symgrad.compile.pipeline:Pipeline.llvm", "self.schedule.program, self.plan", "self.provenance.program, self.plan"), of(test_provenance.test_names_change_nothing_that_is_compiled)),
     # -- calls, epochs, files
     ("a shuffle that repeats rows", text("codegen.entry:SHUFFLE", "store i64 %a, ptr %other.at", "store i64 %b, ptr %other.at"), of(epochs, test_batches.test_every_row_once, 100, 64)),
     ("the last batch dropped", text("codegen.entry:RUN", "or i1 %full, %dynamic", "and i1 %full, %dynamic"), of(epochs, test_batches.test_every_row_once, 100, 64)),

@@ -169,6 +169,14 @@ def test_equal_kernels_are_one_with_all_its_calls() -> None:
     assert shared and all(len(kernel.maths) >= kernel.calls for kernel in shared)
 
 
+def test_names_that_become_one_are_numbered() -> None:
+    x = sg.input("x", (N, 32))
+    one, other = sg.parameter("w.a", (32, 16)), sg.parameter("w_a", (32, 48))
+    loss = sg.mean(sg.tanh(x @ one)) + sg.mean(sg.exp(x @ other))
+    names = [kernel.name for kernel in sg.train_step(loss, sg.optim.SGD(0.1)).kernels]
+    assert {"d_w_a_update", "d_w_a_update_2"} <= set(names) and len(set(names)) == len(names)
+
+
 def test_kernels_of_a_loop_run_at_every_step() -> None:
     step = lstm()
     assert any(kernel.calls % 7 == 0 for kernel in step.kernels)

@@ -112,7 +112,7 @@ class Pipeline:
         """The module that is compiled, but for names and comments that say what it computes."""
         from codegen.emit import emit
 
-        return emit(self.provenance.program, self.plan, self.target)
+        return emit(self.provenance.program, self.provenance.plan, self.target)
 
     @cached_property
     def assembly(self) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from symgrad.compile.carried import Origins, carried
 from symgrad.compile.wording import Statement, Wording
@@ -26,9 +26,11 @@ from symgrad.source import Source
 
 if TYPE_CHECKING:
     from codegen.loops import Call, Program, Repeat
+    from codegen.memory import ArenaPlan
     from symgrad.compile.pipeline import Pipeline
     from symgrad.schedule.kernels import Entry
 
+T = TypeVar("T")
 WIDE = 96  # lines of mathematics are padded up to here, so that their sources stand in a column
 SHOWN = 12  # lines of a kernel that many calls share
 
@@ -80,6 +82,32 @@ class Provenance:
         return self.wording.kernel_names(["zeros", *constants])
 
     @cached_property
+    def buffers(self) -> dict[str, str]:
+        """What buffers are called: like the values in them, where those have names."""
+        buffers = self.schedule.program.buffers
+        found: dict[str, str] = {}
+        used = {b.name for b in buffers}
+        for b in buffers:
+            n = self.schedule.values.get(b.name) if b.role == "arena" else None
+            value = "" if n is None else self._value_name(n)
+            if value:
+                suffix = "_copy" if "_copy" in b.name else ""
+                base, k = f"{value}{suffix}", 1
+                name = base
+                while name in used:
+                    k += 1
+                    name = f"{base}.{k}"
+                used.add(name)
+                found[b.name] = name
+        return found
+
+    def _value_name(self, n: Expr) -> str:
+        for m in self.origins.nodes([n]):
+            if id(m) in self.wording.names:
+                return self.wording.names[id(m)]
+        return ""
+
+    @cached_property
     def _statements(self) -> list[list[Statement]]:
         return [self.wording.maths(c) for c in self.computed]
 
@@ -121,13 +149,37 @@ class Provenance:
             replace(k, name=self.names[k.name], comment="\n".join(self.notes(self.names[k.name])))
             for k in plain.kernels
         )
-        return replace(plain, kernels=kernels, calls=self._renamed(plain.calls))
+        buffers = tuple(replace(b, name=self.buffer(b.name)) for b in plain.buffers)
+        return replace(plain, buffers=buffers, kernels=kernels, calls=self._renamed(plain.calls))
+
+    def buffer(self, name: str) -> str:
+        """The readable name of a buffer."""
+        return self.buffers.get(name, name)
+
+    @cached_property
+    def plan(self) -> ArenaPlan:
+        """Where the buffers of the readable program lie: where those of the other one do."""
+        plan = self.pipeline.plan
+        return replace(
+            plan,
+            offsets=self._with_names(plan.offsets),
+            table=self._with_names(plan.table),
+            lives=self._with_names(plan.lives),
+            bytes=self._with_names(plan.bytes),
+        )
+
+    def _with_names(self, kept: Mapping[str, T]) -> dict[str, T]:
+        return {self.buffer(name): value for name, value in kept.items()}
 
     def _renamed(self, calls: Sequence[Call | Repeat]) -> tuple[Any, ...]:
         from codegen.loops import Call
 
         return tuple(
-            replace(call, kernel=self.names[call.kernel])
+            replace(
+                call,
+                kernel=self.names[call.kernel],
+                buffers=tuple(map(self.buffer, call.buffers)),
+            )
             if isinstance(call, Call)
             else replace(call, calls=self._renamed(call.calls))
             for call in calls
@@ -155,7 +207,8 @@ class Provenance:
         how = f"  [{entry.how}]" if entry.how else ""
         again = "  again" if entry.again else ""
         margin = "  " * entry.depth
-        head = f"{margin}{self.names[entry.kernel]}({', '.join(entry.buffers)}){again}{how}"
+        buffers = ", ".join(map(self.buffer, entry.buffers))
+        head = f"{margin}{self.names[entry.kernel]}({buffers}){again}{how}"
         return [head, *(f"{margin}    {line}" for line in table(maths))]
 
     # -- all of it ------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def facts(pipeline: Pipeline) -> dict[str, Any]:
         ],
         "kept": pipeline.schedule.before,
         "roles": by_role,
-        "layout": memory.report(plan),
+        "layout": memory.report(known.plan),
     }
 
 

@@ -126,6 +126,7 @@ def key(pipeline: Pipeline) -> str | None:
         version(),
         described,
         sorted((dim.name, dim.max) for dim in graph.dims.values()),  # a size prints as its name
+        (len(graph.inputs), len(placeholders)),  # a parameter may be an argument of each call
         [*graph.outputs],
         [position[id(p)] for p in graph.updates],
         [(position[id(h)], w.loss, position[id(w.parameter)]) for h, w in placeholders.items()],

@@ -15,7 +15,7 @@ from codegen.target import Target
 from symgrad import dtypes
 from symgrad.node import Expr, Input, Parameter, Random, toposort
 from symgrad.schedule.analysis import analyse
-from symgrad.schedule.budget import within
+from symgrad.schedule.budget import values_in, within
 from symgrad.schedule.groups import Group
 from symgrad.schedule.kernels import Entry, Kernels
 from symgrad.schedule.layout import Layout, row_major
@@ -44,6 +44,7 @@ class Schedule:
     groups: Sequence[Group] = field(default_factory=tuple)
     entries: Sequence[Entry] = field(default_factory=tuple)  # of calls, and headings of loops
     origins: Mapping[Expr, Expr] = field(default_factory=dict)  # of nodes that stand for others
+    values: Mapping[str, Expr] = field(default_factory=dict)  # what buffers hold
     recomputed: Sequence[Expr] = field(default_factory=tuple)
     before: int = 0  # the most bytes held at once if nothing were computed again
     note: str = ""  # what runs in lanes, where that is not the rows
@@ -74,7 +75,13 @@ def schedule(
     origins: dict[Expr, Expr] = {}
     roots = cut(primitive([*outputs.values(), *updates.values()]), origins)
     fitted, made = within(arrange, roots, max_bytes, target.l2, threads)
-    return replace(made, recomputed=fitted.recomputed, before=fitted.before, origins=origins)
+    return replace(
+        made,
+        recomputed=fitted.recomputed,
+        before=fitted.before,
+        origins=origins,
+        values=values_in(fitted.arranged),
+    )
 
 
 class Builder(Level):

@@ -48,7 +48,7 @@ class Tiling:
         label = chr(ord("i") + seen.index(self.lane))  # as the contraction's name has it
         if self.across:
             return f"sum over {label} in lanes"
-        copy = "" if self.convert is None else f" of a copy of {self.convert[0].name}"
+        copy = "" if self.convert is None else " of a copy"
         return f"{label} in lanes{copy}"
 
 
