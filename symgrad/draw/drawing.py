@@ -38,7 +38,7 @@ class Drawing:
     title: str = ""
     depth: int | None = None
     direction: str | None = None
-    kernels: Sequence[KernelFacts] = ()
+    kernels: Callable[[], Sequence[KernelFacts]] = tuple  # asked for by a page only
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -65,7 +65,7 @@ class Drawing:
     def html(self) -> str:
         from symgrad.draw import html
 
-        return html.page(self.graph, self.tree, self.title, self.kernels, self.values, self.note)
+        return html.page(self.graph, self.tree, self.title, self.kernels(), self.values, self.note)
 
     def dot(self) -> str:
         from symgrad.draw import dot
@@ -268,7 +268,7 @@ def _of_function(
         made.values = _values(graph, dict(zip(function._leaves, arrays)), function.state, sizes)
         at = ", ".join(f"{name} {size}" for name, size in sizes.items())
         made.note = f"values of one call{f' at {at}' if at else ''}"
-    made.kernels = function.kernels
+    made.kernels = lambda: function.kernels
     return made
 
 

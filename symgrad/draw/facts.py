@@ -9,19 +9,19 @@ page holds as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from symgrad.compile.provenance import KernelFacts
 from symgrad.draw.graph import Graph, Node, operands
-from symgrad.node import Expr, Leaf
+from symgrad.node import Expr, Leaf, Scan
 from symgrad.show import names as naming
 from symgrad.show.build import term
 from symgrad.show.indices import resolved
 from symgrad.show.mathml import plain, symbol, wrapped
-from symgrad.show.notation import Name, Term
+from symgrad.show.notation import Call, Name, Term
 from symgrad.sizes import show
 
 BINS = 24
@@ -79,7 +79,7 @@ def formulas(graph: Graph) -> dict[str, str]:
             terms[id(e)] = term(e, [])
             shown[node.key] = wrapped(plain(resolved(terms[id(e)])), block=True)
             continue
-        definition = term(e, [_read(a, graph, terms, read) for a in operands(e, False)])
+        definition = _definition(e, lambda a: _read(a, graph, terms, read))
         body = plain(resolved(definition))
         shown[node.key] = wrapped(
             f"<mrow>{symbol(name, e.ndim)}<mo>=</mo>{body}</mrow>", block=True
@@ -87,6 +87,15 @@ def formulas(graph: Graph) -> dict[str, str]:
         brief = not node.name and definition.weight <= LONGEST // 3
         terms[id(e)] = definition if brief else Name(name, e.ndim)
     return shown
+
+
+def _definition(e: Expr, read: Callable[[Expr], Term]) -> Term:
+    """What a node computes, in terms of its operands; of a loop only what it hands out."""
+    if isinstance(e, Scan):
+        value = e.output if e.position is None else e.news[e.position]
+        assert value is not None
+        return Call("steps" if e.position is None else "last", (read(value),), e.ndim)
+    return term(e, [read(a) for a in operands(e, False)])
 
 
 def _read(e: Expr, graph: Graph, terms: Mapping[int, Term], read: Any) -> Term:

@@ -251,6 +251,7 @@ class _Work:
         moved = {id(e): f"{p.name}'" for p, e in self.updates.items()}
         seen = [e for e in self.order if id(e) not in self.inline]
         has_gradient = any(self.part[id(e)] == "backward" for e in seen)
+        has_gradient |= any(name.startswith("∂") for name in self.outputs)
         towards = self._towards() if has_gradient else set()
         self.keys = {id(e): f"n{k}" for k, e in enumerate(seen)}
         self.terms: dict[int, Term] = {}
@@ -393,10 +394,9 @@ def _apart(graph: Graph) -> Graph:
         if a.part != "forward" or b.part == "forward":
             edges.append(edge)
             continue
-        key = f"{a.key}_{b.part}"
+        key = f"{a.key}_{b.key}"
         if key not in made:
-            title = a.name or (a.label if a.role != "op" else a.label)
-            made[key] = Node(key, a.expr, title, "reference", b.part)
+            made[key] = Node(key, a.expr, a.name or a.label, "reference", b.part)
             nodes.append(made[key])
         edges.append(Edge(key, edge.target, edge.note, edge.carried))
         made[key].readers += 1
