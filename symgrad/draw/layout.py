@@ -21,6 +21,7 @@ GAP = 26.0  # between items of a row
 NARROW = 12.0  # beside a link that passes a row
 ROW, COLUMN = 36.0, 92.0  # between rows, or columns: room for an arrow and a shape
 LANE = 56.0  # between forward, backward and updates
+DIPS = (11.0, 15.0, 19.0, 23.0)  # how far arrows within a row go below it
 MARGIN = 18.0
 SWEEPS = 10
 Point = tuple[float, float]
@@ -107,22 +108,21 @@ def ranks(items: Sequence[Item], links: Sequence[Link]) -> dict[str, int]:
         outof[a].append(b)
     order = _topological(items, into, outof)
     rank: dict[str, int] = {}
-    for key in order:
-        before = [rank[a] for a in into[key] if lane[a] == 0]
-        if lane[key] == 0:
-            rank[key] = max(before, default=-1) + 1
-            continue
-        limits = [rank[a] - 1 for a in into[key] if lane[a] > 0]
-        limits += [r + 1 for r in before]
-        rank[key] = min(limits, default=0)
-    for key in reversed(order):  # what starts a path stands next to its first reader
-        own = [b for b in outof[key] if (lane[b] == 0) == (lane[key] == 0)]
-        if lane[key] == 0 and own and len(into[key]) <= len(own):
+    forward = [key for key in order if lane[key] == 0]
+    others = [key for key in order if lane[key] > 0]
+    for key in forward:
+        rank[key] = max((rank[a] for a in into[key] if lane[a] == 0), default=-1) + 1
+    for key in reversed(forward):  # nearer to what reads it, where that lengthens no more arrows
+        own = [b for b in outof[key] if lane[b] == 0]
+        if own and len(into[key]) <= len(own):
             rank[key] = max(rank[key], min(rank[b] for b in own) - 1)
-        elif lane[key] > 0 and own and not any(lane[a] > 0 for a in into[key]):
+    for key in others:
+        limits = [rank[a] - 1 if lane[a] > 0 else rank[a] + 1 for a in into[key]]
+        rank[key] = min(limits, default=0)
+    for key in reversed(others):  # what starts a path stands next to its first reader
+        own = [b for b in outof[key] if lane[b] > 0]
+        if own and not any(lane[a] > 0 for a in into[key]):
             rank[key] = max(rank[b] for b in own) + 1
-    forward = [k for k in rank if lane[k] == 0]
-    others = [k for k in rank if lane[k] > 0]
     apart = not any(lane[a] == 0 < lane[b] for b in into for a in into[b])
     if forward and others and apart:  # two graphs side by side stand on one ground
         down = max(rank[k] for k in forward) - max(rank[k] for k in others)
@@ -341,13 +341,20 @@ class _Work:
                 found[k, end] = place.x + (n - (len(ends) - 1) / 2) * step
         return found
 
+    def _within(self, k: int) -> int | None:
+        """The row that a link stays in."""
+        start, end = self.rank[self.links[k].source], self.rank[self.links[k].target]
+        return start if start == end else None
+
     def _curve(self, k: int) -> list[Point]:
         link, chain = self.links[k], self.chains[k]
         a, b = self.places[link.source], self.places[link.target]
         start, end = self.rank[link.source], self.rank[link.target]
         x0, x1 = self.ends[k, 0], self.ends[k, 1]
         if start == end:  # through the gap below the row
-            return [(x0, a.sides[3]), (x1, b.sides[3])]
+            before = sum(self._within(n) == start for n in range(k))
+            low = self.middle[start] + self.heights[start] / 2 + DIPS[before % len(DIPS)]
+            return [(x0, a.sides[3]), ((x0 + x1) / 2, low), (x1, b.sides[3])]
         down = end > start
         points = [(x0, a.sides[3] if down else a.sides[1])]
         rows = range(start + 1, end) if down else range(start - 1, end, -1)

@@ -15,7 +15,6 @@ from symgrad.draw.scene import Arrow, Mark, Outline, Scene
 from symgrad.draw.style import LEGEND, SMALL, css, width
 
 BAR = 30.0  # the height of the legend
-DIP = 26.0  # how far an arrow within a row goes below it
 ROUND = {"parameter": 10, "leaf": 14, "reference": 14}
 
 
@@ -117,11 +116,13 @@ def path(a: Arrow, sideways: bool) -> str:
 
 def bends(a: Arrow, sideways: bool) -> list[tuple[Point, Point, Point, Point]]:
     """The cubic curves of an arrow: their ends, and the two points that bend them."""
+    if len(a.curve) == 3:  # within a row: below it
+        (x, y), (mx, my), (nx, ny) = a.curve
+        one, other = ((mx, y), (mx, ny)) if sideways else ((x, my), (nx, my))
+        return [((x, y), one, one, (mx, my)), ((mx, my), other, other, (nx, ny))]
     found = []
     for (x, y), (nx, ny) in zip(a.curve, a.curve[1:]):
         mx, my = (x + nx) / 2, (y + ny) / 2
-        if len(a.curve) == 2 and (x == nx if sideways else y == ny):  # within a row: around
-            mx, my = (x + DIP, my) if sideways else (mx, y + DIP)
         one, other = ((mx, y), (mx, ny)) if sideways else ((x, my), (nx, my))
         found.append(((x, y), one, other, (nx, ny)))
     return found
