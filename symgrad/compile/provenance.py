@@ -71,7 +71,7 @@ class Provenance:
         self.origins = Origins(self.graph, self.schedule.origins)
         self.computed = carried(self.origins, self.schedule)
         # values that are computed a second time in order not to be kept
-        self.recomputed = [[*self.origins.nodes([n])][-1] for n in self.schedule.recomputed]
+        self.recomputed = [[n, *self.origins.nodes([n])][-1] for n in self.schedule.recomputed]
         self.wording = Wording(self.graph, self.computed)
 
     # -- mathematics ----------------------------------------------------------------------------
