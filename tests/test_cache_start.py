@@ -145,3 +145,13 @@ def test_ones_own_gradient_is_keyed_by_what_it_is() -> None:
 def test_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYMGRAD_CACHE", "off")
     assert not cached(build()) and not cached(build())
+
+
+def test_a_parameter_given_at_each_call_is_another_function() -> None:
+    x, w = sg.input("x", (3,)), sg.parameter("w", (3,), init=sg.init.ones())
+    given, kept = sg.function([x, w], x * w), sg.function([x], x * w)
+    X = np.arange(3, dtype="float32")
+    assert given(X, 2 * X).tolist() == [0, 2, 8]
+    assert kept(X).tolist() == [0, 1, 2]
+    kept.state["w"] = 3 * np.ones(3)
+    assert kept(X).tolist() == [0, 3, 6] and given(X, X).tolist() == [0, 1, 4]
