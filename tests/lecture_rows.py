@@ -57,7 +57,8 @@ def check(
     """The value to 1e-12 of the formula, the gradient to 1e-7 of its differences; the gradients."""
     value = sg.function(list(point), y)(*point.values())
     close(value, formula(*point.values()))
-    weights = np.random.default_rng(5).uniform(0.5, 1.5, np.shape(value))
+    shape = np.shape(value)
+    weights = np.random.default_rng(5).uniform(0.5, 1.5, shape) if shape else 1.0
     gradients = sg.grad(sg.sum(y * weights), list(wrt))
     found = sg.function(list(point), gradients)(*point.values())
     for seed in (1, 2):
@@ -73,7 +74,7 @@ def check(
     return list(found)
 
 
-def check_network(loss: sg.Expr, point: Point, wrt: Sequence[sg.Expr], step: float = 1e-5) -> None:
+def check_network(loss: sg.Expr, point: Point, wrt: Sequence[sg.Expr], step: float = 1e-6) -> None:
     """A network too long to write out: natively against the interpreter and its differences."""
     found = sg.function(list(point), [loss, *sg.grad(loss, list(wrt))])(*point.values())
     slow = sg.function(list(point), loss, target="interpret")
