@@ -43,7 +43,7 @@ SMALL = 8  # a constant of more elements is a leaf of the picture
 DOT = Name("·", 0, "constant")
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One operation or leaf. `covers` are all the expressions it stands for, its own last."""
 

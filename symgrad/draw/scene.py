@@ -130,7 +130,9 @@ class _Work:
         self.graph, self.tree, self.at, self.opened = graph, tree, at, opened
         self.marks: dict[str, Mark] = {}
         self.stands: dict[str, str] = {}  # key of a node -> the mark that shows it
+        self.prefix = tree.boxes[at].title.removeprefix("∂ ") + "."
         self._visit(tree.boxes[at].children)
+        self.shared = self._from_boxes()
         self.arrows = self._arrows()
         self.marks = _by_part(self.marks)
 
@@ -138,6 +140,7 @@ class _Work:
         for key in children:
             if key not in self.tree.boxes:
                 self.marks[key] = node_mark(self.graph.by_key[key])
+                self.marks[key].title = self._short(self.marks[key].title)
                 self.stands[key] = key
             elif key in self.opened:
                 self._visit(self.tree.boxes[key].children)
@@ -145,8 +148,23 @@ class _Work:
                 box = self.tree.boxes[key]
                 names = [n for k in box.inside if (n := self.graph.outputs.get(k))]
                 says = " · ".join([*names[:STUBS], summary(self.graph, box)])
-                self.marks[key] = Mark(key, "box", box.title, says, box.part, box.part, box=box)
+                title = self._short(box.title)
+                self.marks[key] = Mark(key, "box", title, says, box.part, box.part, box=box)
                 self.stands.update((inner, key) for inner in box.inside)
+
+    def _short(self, title: str) -> str:
+        """A name without the name of the box that it is in: `query` within `block.attention`."""
+        sign = "∂ " if title.startswith("∂ ") else ""
+        return sign + title.removeprefix(sign).removeprefix(self.prefix)
+
+    def _from_boxes(self) -> dict[tuple[str, str], set[str]]:
+        """What each mark reads of a box outside."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for edge in self.graph.edges:
+            b = self.stands.get(edge.target)
+            if b is not None and edge.source not in self.stands:
+                found.setdefault((b, self._outside(edge.source)), set()).add(edge.source)
+        return found
 
     # -- arrows -----------------------------------------------------------------------------------
     def _arrows(self) -> list[Arrow]:
@@ -190,7 +208,9 @@ class _Work:
         key = f"in-{value.key}"
         title, says = value.name or value.label, f"from {home}" if home else ""
         if reader.kind == "box" and home:
-            key, title, says = f"in-{reader.key}-{home}", home, ""
+            title, says = home, ""
+            if len(self.shared[reader.key, home]) > 1:
+                key = f"in-{reader.key}-{home}"
         if key not in self.marks:
             self.marks[key] = Mark(
                 key, "stub", title, says, "reference", reader.part, node=value, goal=value.key
@@ -212,7 +232,7 @@ class _Work:
         """The title of the box that something outside lies in, next to this one."""
         here = {self.at, *self.tree.around(self.at)} if self.at else {""}
         around = [k for k in self.tree.around(key) if k not in here]
-        return self.tree.boxes[around[-1]].title if around else ""
+        return self._short(self.tree.boxes[around[-1]].title) if around else ""
 
     # -- places -----------------------------------------------------------------------------------
     def scene(self, direction: str | None) -> Scene:
@@ -251,7 +271,8 @@ class _Work:
                 if result.sideways:
                     corners = [(y, x) for x, y in corners]
                 at = min(corners, key=lambda c: (c[1], c[0]))
-                outlines.append(Outline(box.title, box.part, corners, (at[0] + 7, at[1] + 11)))
+                title = self._short(box.title)
+                outlines.append(Outline(title, box.part, corners, (at[0] + 7, at[1] + 11)))
         return outlines
 
 
@@ -309,7 +330,8 @@ def node_mark(node: Node) -> Mark:
 
 
 def size(mark: Mark) -> tuple[float, float]:
-    wide = max(width(mark.title, LETTER), width(mark.says, SMALL)) + 18
+    bold = 1.08 if mark.kind == "box" else 1.0
+    wide = max(width(mark.title, LETTER) * bold, width(mark.says, SMALL)) + 18
     if mark.kind == "box":
         return max(wide + 12, 96.0), 46.0
     return max(wide, LEAST), 40.0 if mark.says else 28.0
@@ -380,7 +402,7 @@ def _title(o: Outline) -> tuple[float, float, float, float]:
 
 
 def _around(spot: Point, text: str) -> tuple[float, float, float, float]:
-    w = width(text, SMALL) / 2
+    w = width(text, SMALL) / 2 + 2
     return spot[0] - w, spot[1] - 6, spot[0] + w, spot[1] + 6
 
 
