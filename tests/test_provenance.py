@@ -12,6 +12,7 @@ import pytest
 
 import symgrad as sg
 from symgrad.node import Constant, Expr, Leaf, Random, SizeOf
+from symgrad.show.brief import brief
 
 HERE = Path(__file__)
 N = sg.dim("batch", 32)
@@ -157,6 +158,46 @@ def test_the_way_back() -> None:
         step.kernel_of("nothing")
     with pytest.raises(sg.errors.InputError, match="no kernel computes"):
         step.kernel_of(sg.cos(x))
+
+
+def test_rewrites_read_as_mathematics() -> None:
+    z = sg.input("z", (N, 5))
+    y = labels()
+    p = sg.exp(z) / sg.exp(z).sum(axis=1, keepdims=True)
+    loss = -(sg.one_hot(y, 5) * sg.log(p)).sum(axis=1).mean()
+    rewrites = sg.function([z, y], [loss, sg.grad(loss, z)]).rewrites
+    lines = str(rewrites).splitlines()
+    assert len(lines) == len(rewrites) > 3
+    assert any(
+        re.fullmatch(
+            r"test_provenance.py:\d+: stabilise: softmax: exp\(z\) / \(Σ_j exp\(z_ij\)\) -> "
+            r"softmax\(z\)",
+            line,
+        )
+        for line in lines
+    ), lines
+    assert any("softmax: exp(z)" in str(r) for r in rewrites)  # one alone
+    assert not any("<" in line for line in lines)
+
+
+def test_a_deep_graph_is_told_in_a_few_words() -> None:
+    h = sg.input("x", (3, 3))
+    for _ in range(300):
+        h = sg.sin(h @ h) + h
+    assert len(brief(h)) <= 88 and len(brief(h, 20)) <= 20
+    assert brief(sg.exp(sg.input("a", (2,)))) == "exp(a)"
+
+
+def test_what_is_not_finite_is_named_as_in_the_model() -> None:
+    x = sg.input("x", (4,))
+    p = sg.exp(x) - 2
+    loss = sg.sum(sg.sqrt(p) * x)
+    f = sg.function([x], loss, check="finite")
+    with pytest.raises(sg.errors.NonFiniteError) as caught:
+        f(np.array([1, -1, 2, 3]))
+    first, line = str(caught.value).splitlines()
+    assert first == "sqrt(p) is nan in 1 of 4 elements, first at [1]"
+    assert re.fullmatch(r"  at test_provenance.py:\d+: loss = sg.sum\(sg.sqrt\(p\) \* x\)", line)
 
 
 def test_equal_kernels_are_one_with_all_its_calls() -> None:

@@ -80,7 +80,7 @@ class Function:
         from symgrad.compile.notebook import Rewrites
 
         _ = self._pipeline.rewritten
-        return Rewrites(self._pipeline.log)
+        return Rewrites(self._pipeline.log, self._pipeline.gradient.roots)
 
     def stage(self, name: str) -> str:
         """One stage of the compile as text: "expression", "gradient", "rewritten", "schedule",

@@ -6,6 +6,7 @@ In: these objects. Out: HTML tables; `print` gives the same as text.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from symgrad.show.tables import Html, Number, code, folded, listed, table, where
@@ -47,16 +48,35 @@ class Kernels(list["KernelFacts"]):
 
 
 class Rewrites(list["Rewrite"]):
-    """The log of what was rewritten."""
+    """The log of what was rewritten, read with the names of the model's values."""
+
+    def __init__(self, log: Iterable[Rewrite], model: Iterable[Expr] = ()) -> None:
+        super().__init__(log)
+        self.model = list(model)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        from symgrad.show.names import from_model, is_part
+        from symgrad.show.parts import visible
+
+        order = visible(self.model)
+        parts = {id(n) for n in order if is_part(n)}
+        return {i: name for i, name in from_model(order).items() if i not in parts}
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self))
+        return "\n".join(r.text(self.names) for r in self)
 
     def _repr_html_(self) -> str:
         from symgrad.show.brief import brief
 
         rows = [
-            (r.stage, r.rule, code(brief(r.before)), code(brief(r.after)), where(str(r.where)))
+            (
+                r.stage,
+                r.rule,
+                code(brief(r.before, names=self.names)),
+                code(brief(r.after, names=self.names)),
+                where(str(r.where)),
+            )
             for r in self
         ]
         return table(["stage", "rule", "before", "after", "line"], rows)

@@ -200,9 +200,13 @@ class Rewrite:
     where: source.Source  # the line of the model that built `before`
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, names: Mapping[int, str] | None = None) -> str:
+        """One line; `names` by id are those of the model's values."""
         from symgrad.show.brief import brief
 
-        before, after = brief(self.before), brief(self.after)
+        before, after = brief(self.before, names=names), brief(self.after, names=names)
         change = f"{before} -> {after}" if before != after else f"{before}, in another form"
         return f"{self.where}: {self.stage}: {self.rule}: {change}"
 

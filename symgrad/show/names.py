@@ -12,7 +12,6 @@ Assignment(name='h', first=12, last=12, outermost='tanh')
 from __future__ import annotations
 
 import ast
-import functools
 import linecache
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,14 +57,19 @@ class Assignment:
     outermost: str
 
 
+_files: dict[str, tuple[list[str], dict[int, Assignment]]] = {}
+
+
 def assigned(where: Source) -> Assignment | None:
     """The assignment that a line belongs to; None where it assigns no single name."""
-    text = "".join(linecache.getlines(where.file))
-    return _statements(where.file, text).get(where.line)
+    lines = linecache.getlines(where.file)
+    known = _files.get(where.file)
+    if known is None or known[0] is not lines:  # the list is the same while the file is
+        _files[where.file] = known = lines, _statements("".join(lines))
+    return known[1].get(where.line)
 
 
-@functools.lru_cache(maxsize=256)
-def _statements(file: str, text: str) -> dict[int, Assignment]:
+def _statements(text: str) -> dict[int, Assignment]:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -117,6 +121,21 @@ def _fits(node: Expr, line: Assignment) -> bool | None:
     if spelled is None and line.outermost in OPS:
         spelled = (line.outermost,)
     return None if spelled is None else _kind(node) in spelled
+
+
+def fits(node: Expr) -> bool:
+    """Whether a node is the operation that its line assigns, as far as the line itself says."""
+    line = assigned(node.where)
+    return line is not None and bool(_fits(node, line)) and not is_part(node)
+
+
+def is_part(node: Expr) -> bool:
+    """Whether a node is likely to be but a part of what its line assigns: the sum in a quotient,
+    where the quotient itself has become something else."""
+    line = assigned(node.where)
+    return (
+        line is not None and _kind(node) == "contract" and line.outermost in ("Div", "USub", "Mult")
+    )
 
 
 def from_model(order: Sequence[Expr], roots: Iterable[Expr] = ()) -> dict[int, str]:
@@ -198,6 +217,8 @@ ACTIVATIONS = (
 def letter(node: Expr) -> str:
     """The letter that lectures use for such a value: h of an activation, p of a softmax, z of what
     an activation takes, d of what derivatives compute."""
+    if isinstance(node, Constant):
+        return "c"
     kind = _kind(node)
     if kind == "softmax":
         return "p"
