@@ -14,9 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from symgrad.checks import bad
 from symgrad.errors import DTypeError
 from symgrad.node import Constant, Expr, Input, Parameter, State
 from symgrad.ops import core
+
+
+def _name(what: str, name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise bad(what, f"the name must be a non-empty string, got {name!r}")
+    return name
 
 
 def input(name: str, shape: Any, dtype: Any = "float32") -> Input:  # noqa: A001 - the public name
@@ -28,7 +35,7 @@ def input(name: str, shape: Any, dtype: Any = "float32") -> Input:  # noqa: A001
     >>> input("labels", (32,), "int64")
     <labels (32,) int64>
     """
-    return Input(name, shape, dtype)
+    return Input(_name("input", name), shape, dtype)
 
 
 def parameter(name: str, shape: Any, init: Any = None, dtype: Any = "float32") -> Parameter:
@@ -41,7 +48,7 @@ def parameter(name: str, shape: Any, init: Any = None, dtype: Any = "float32") -
     >>> parameter("W", (3, 2), init=0.5)
     <W (3, 2) float32>
     """
-    return Parameter(name, shape, init, dtype)
+    return Parameter(_name("parameter", name), shape, init, dtype)
 
 
 def state(name: str, shape: Any, init: Any = None, dtype: Any = "float32") -> State:
@@ -50,7 +57,7 @@ def state(name: str, shape: Any, init: Any = None, dtype: Any = "float32") -> St
     >>> state("count", (), init=0.0)
     <count () float32>
     """
-    return State(name, shape, init, dtype)
+    return State(_name("state", name), shape, init, dtype)
 
 
 def constant(value: Any, dtype: Any = None) -> Expr:

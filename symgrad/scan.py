@@ -141,7 +141,7 @@ def _names(form: Form, name: str) -> list[str]:
 
 def _widened(given: Any, first: Expr, new: Expr) -> Expr:
     """The first value of a carry: a plain number takes the dtype that the body gives it."""
-    plain = isinstance(given, (int, float)) and not hasattr(given, "dtype")
+    plain = not isinstance(core.strong("scan", given), Expr)  # as operators see it
     if not plain or dtypes.promote([first.dtype, new.dtype]) == first.dtype:
         return first
     return core.cast(given, new.dtype)

@@ -121,6 +121,10 @@ CASES: list[tuple[Callable[[], Any], type[SymgradError], str, str]] = [
     (lambda: init.he_uniform(a=NAN), InputError, "init.he_uniform", "nan"),
     (lambda: init.xavier_normal(gain=INF), InputError, "init.xavier_normal", "inf"),
     (lambda: init.orthogonal()((3,)), ShapeError, "init.orthogonal", "(3,)"),
+    # declarations
+    (lambda: sg.input("", (3,)), InputError, "input", "''"),
+    (lambda: sg.parameter(None, (3,)), InputError, "parameter", "None"),
+    (lambda: sg.state(3, ()), InputError, "state", "3"),
     # layers
     (lambda: nn.Linear(0, 3), ShapeError, "linear", "0"),
     (lambda: nn.Linear(3, 2.5), ShapeError, "linear", "2.5"),

@@ -42,6 +42,15 @@ def test_cumulative_sum(target: str) -> None:
     np.testing.assert_array_equal(found[2], np.ones(6))
 
 
+@pytest.mark.parametrize("start", [0.1, np.float64(0.1), np.array(0.1)])
+def test_a_number_to_start_from_is_as_wide_as_the_body(start: Any) -> None:
+    xs = sg.input("xs", (3,), "float64")
+    last, _ = sg.scan(lambda c, x: (c + x, None), start, xs)
+    assert value(last, {xs: np.zeros(3)}) == 0.1
+    narrow, _ = sg.scan(lambda c, x: (c + x, None), start, sg.input("ys", (3,)))
+    assert narrow.dtype == "float32"
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_reversed(target: str) -> None:
     xs = sg.input("xs", (4, 2))
