@@ -59,6 +59,7 @@ EXAMPLES: dict[str, Callable[[], Expr]] = {
     "number at a place": lambda: Reindex.of(Constant.of(np.array([2.0])), [(2, ((0, -1),), 1)], (4,)),
     "known choice": lambda: m(
         "where", positive(), m("div", 0.5, m("where", positive(), m("sqrt_or_zero", squares()), 1.0)), 0.0),
+    "sum of constants": lambda: Contract.of([[0]], [], Constant.of(np.array([0.1, 0.2, 0.7]))),
     "slope of a norm": lambda: m("where", positive(), m("div", 0.5, m("sqrt_or_zero", squares())), 0.0),
     "choice of a sign": lambda: m(
         "where", m("greater", X, 0.0), 1.0, m("exp", m("minimum", 0.0, X))),
@@ -113,3 +114,66 @@ def test_run_time_sizes_stay_shares() -> None:
     x = sg.input("x", (n, 3))
     assert str(sg.simplify(sg.grad(sg.mean(x * x), x))) == "2 x / (3 n)"
     assert isinstance(SizeOf.of(n, "float64"), SizeOf)
+
+
+# -- softmax ------------------------------------------------------------------------------------
+n = sg.dim("batch", 64)
+Z, Y, SCORES = sg.input("Z", (n, 5)), sg.input("Y", (n, 5)), sg.input("z", (5,))
+SHARES = sg.constant(np.array([0.1, 0.2, 0.3, 0.2, 0.2], "float32"))
+WEIGHTS, ROWS_OF = sg.parameter("W", (7, 5)), sg.input("X", (n, 7))
+
+
+def textbook(z: Expr) -> Expr:
+    return sg.exp(z) / sg.exp(z).sum(axis=-1, keepdims=True)
+
+
+def entropy_of(y: Expr, z: Expr) -> Expr:
+    return -(y * sg.log(textbook(z))).sum(axis=1).mean()
+
+
+def entropy(z: Expr) -> Expr:
+    return -(textbook(z) * sg.log(textbook(z))).sum(axis=1).mean()
+
+
+SOFTMAXES: dict[str, tuple[Callable[[], Expr], str]] = {
+    "jacobian": (lambda: sg.jacobian(textbook(SCORES), SCORES), "p = softmax(z)\ndiag(p) - p pᵀ"),
+    "soft labels": (lambda: sg.grad(entropy_of(Y, Z), Z), "(softmax(Z) ⊙ (Σ_j Y_ij) - Y) / batch"),
+    "soft labels, weights": (
+        lambda: sg.grad(entropy_of(Y, ROWS_OF @ WEIGHTS), WEIGHTS),
+        "Xᵀ (softmax(X W) ⊙ (Σ_j Y_ij) - Y) / batch"),
+    "constant labels": (
+        lambda: sg.grad(-(SHARES * sg.log(textbook(SCORES))).sum(), SCORES),
+        "softmax(z) - [0.1, 0.2, 0.3, 0.2, 0.2]"),
+    "Hessian, constant labels": (
+        lambda: sg.hessian(-(SHARES * sg.log(textbook(SCORES))).sum(), SCORES),
+        "p = softmax(z)\ndiag(p) - p pᵀ"),
+    "logsumexp": (lambda: sg.logsumexp(SCORES), "logsumexp(z)"),
+    "entropy": (
+        lambda: sg.grad(entropy(Z), Z),
+        "p = softmax(Z)\nt1 = log(softmax(Z))\np ⊙ (Σ_j p_ij t1_ij - t1) / batch"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SOFTMAXES)
+def test_softmax_is_read_as_one(case: str) -> None:
+    """Quotients that algebra pulled apart close, and no shift by the maximum is seen."""
+    build, shown = SOFTMAXES[case]
+    given = build()
+    read = sg.simplify(given)
+    assert str(read) == shown
+    assert equivalent(read, given)
+
+
+def test_a_shift_that_matters_stays() -> None:
+    """A maximum of its own is no part of a softmax."""
+    shown = sg.simplify(SCORES - sg.max(SCORES) + sg.nn.softmax(SCORES))
+    assert "max" in str(shown)
+    assert equivalent(shown, SCORES - sg.max(SCORES) + sg.nn.softmax(SCORES))
+
+
+def test_constants_once() -> None:
+    """Sums of constants are numbers; an array shown twice is defined once."""
+    assert str(sg.simplify((SHARES * SCORES).sum() - SHARES.sum())) == (
+        "zᵀ [0.1, 0.2, 0.3, 0.2, 0.2] - 1"
+    )
+    assert str(sg.exp(SCORES * SHARES) + SHARES).startswith("c1 = [0.1, 0.2, 0.3, 0.2, 0.2]\n")

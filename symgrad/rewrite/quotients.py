@@ -4,6 +4,7 @@ In: a sum whose terms are all divided by the same value (a standard deviation, s
 a difference with a quotient. Out: the same with one division, in the form of the textbook.
 
     a / s + b (c / s)              (a + b c) / s
+    y / n - (1 / n) x              (y - x) / n
     (x - m) (c / s)                ((x - m) / s) c
 
 >>> common_denominator(d / spread(s) - x * spread(c / s))      # (d - x spread(c)) / spread(s)
@@ -59,7 +60,7 @@ def denominators(e: Expr, axes: tuple[int, ...], depth: int = DEEPEST) -> list[D
         top, bottom = e.args
         value, own = _inner(bottom, axes)
         found = denominators(top, axes if top.ndim else (), depth - 1)
-        return found + ([] if tag(value) in ("constant", "size") else [Denominator(value, own)])
+        return found + ([] if tag(value) == "constant" else [Denominator(value, own)])
     return []
 
 
@@ -84,6 +85,9 @@ def without(e: Expr, of: Denominator, axes: tuple[int, ...]) -> Expr | None:
         for k, x in enumerate(e.args):
             less = without(x, of, axes if x.ndim else ())
             if less is not None:
+                other = e.args[1 - k]
+                if isinstance(less, Constant) and less.scalar == 1 and other.ndim == e.ndim:
+                    return other
                 return Map.of("mul", *(less if j == k else y for j, y in enumerate(e.args)))
     if e.op == "div" and not _is_softmax(e):
         top, bottom = e.args
@@ -110,39 +114,74 @@ def _filled(e: Expr, like: Expr) -> Expr:
 
 
 def terms(e: Expr, negative: bool = False) -> list[tuple[bool, Expr]]:
-    """The terms of a sum with their signs."""
+    """The terms of a sum with their signs; a sum that is repeated is repeated terms."""
     found, stack = [], [(negative, e)]
     while stack:
         sign, x = stack.pop()
-        if isinstance(x, Map) and x.op in ("add", "sub"):
-            stack.append((sign != (x.op == "sub"), x.args[1]))
-            stack.append((sign, x.args[0]))
+        inner = x.args[0] if tag(x) == "view" else x
+        if isinstance(inner, Map) and inner.op in ("add", "sub") and not _is_logsumexp(inner):
+            a, b = inner.args if inner is x else [_like_view(x, e) for e in inner.args]
+            stack.append((sign != (inner.op == "sub"), b))
+            stack.append((sign, a))
         else:
             found.append((sign, x))
     return found
+
+
+def _is_logsumexp(e: Map) -> bool:
+    """m + log(sum(exp)), or a value minus log(sum(exp)): the logarithm of a softmax."""
+    for x in e.args:
+        of = x.args[0] if tag(x) == "view" else x
+        if tag(of) == "log":
+            inner = of.args[0].args[0] if tag(of.args[0]) == "view" else of.args[0]
+            if tag(inner) == "sum" and tag(inner.args[0]) == "exp":
+                return True
+    return False
 
 
 def common_denominator(n: Expr) -> Expr | None:
     """a / s + b (c / s) -> (a + b c) / s, where all terms have it."""
     parts = terms(n)
     axes = tuple(range(n.ndim))
-    if not n.ndim or len(parts) < 2 or any(not e.ndim for _, e in parts):
+    if not n.ndim or len(parts) < 2:
         return None
-    for of in denominators(parts[0][1], axes):
-        rest = [without(e, of, axes) for _, e in parts]
-        if any(e is None for e in rest):
+    found = denominators(parts[0][1], axes if parts[0][1].ndim else ())
+    for of in sorted(found, key=lambda d: tag(d.value) == "size"):  # shares of a size are outermost
+        rest = [(sign, without(e, of, axes if e.ndim else ())) for sign, e in parts]
+        given = [(negative, _filled(e, n)) for negative, e in rest if e is not None]
+        if len(given) < len(parts):
             continue
-        result: Expr | None = None
-        for (negative, _), e in zip(parts, rest):
-            assert e is not None
-            e = _filled(e, n)
-            if result is None:
-                result = Map.of("neg", e) if negative else e
-            else:
-                result = Map.of("sub" if negative else "add", result, e)
-        assert result is not None
+        signed = [(sign, _filled(t, n)) for negative, e in given for sign, t in terms(e, negative)]
+        kept = _cancelled(signed)
+        result = Map.of("neg", kept[0][1]) if kept[0][0] else kept[0][1]
+        for negative, e in kept[1:]:
+            result = Map.of("sub" if negative else "add", result, e)
         return Map.of("div", result, of.spread(n))
     return None
+
+
+def _repeated(e: Expr) -> Expr:
+    """The number that an array repeats; the array itself otherwise."""
+    inner = e
+    while tag(inner) == "view":
+        inner = inner.args[0]
+    return e if inner.ndim else inner
+
+
+def _cancelled(parts: list[tuple[bool, Expr]]) -> list[tuple[bool, Expr]]:
+    """The terms without those that another one takes away, the first of them with a plus."""
+    kept: list[tuple[bool, Expr]] = []
+    for negative, e in parts:
+        value = _repeated(e)
+        other = [
+            k for k, (sign, x) in enumerate(kept) if _repeated(x) is value and sign != negative
+        ]
+        if other:
+            del kept[other[0]]
+        else:
+            kept.append((negative, e))
+    kept = kept or parts[:1] + [(not parts[0][0], parts[0][1])]
+    return sorted(kept, key=lambda k: k[0]) if kept[0][0] else kept
 
 
 def deviation_over_scale(n: Expr) -> Expr | None:
@@ -153,6 +192,6 @@ def deviation_over_scale(n: Expr) -> Expr | None:
             continue
         for of in denominators(b, axes if b.ndim else ()):
             less = without(b, of, axes if b.ndim else ())
-            if less is not None:
+            if less is not None and tag(of.value) != "size":
                 return Map.of("mul", Map.of("div", a, of.spread(n)), less)
     return None

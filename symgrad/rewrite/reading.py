@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
 
 from symgrad.derive.algebra import eye
 from symgrad.node import (
@@ -31,6 +34,7 @@ from symgrad.rewrite.engine import Rewrite, Rule, RuleSet, Run, Table, substitut
 from symgrad.rewrite.patterns import const, node, scalar, spread, tag, total, var, view, where
 from symgrad.rewrite.quotients import common_denominator, deviation_over_scale
 from symgrad.rewrite.simplify import mean_of as _mean_of
+from symgrad.rewrite.softmaxes import without_shifts
 from symgrad.sizes import Shape
 
 w, x, y, z = (var(name) for name in "wxyz")
@@ -141,6 +145,9 @@ def diagonal_softmax(x: Expr, y: Expr, z: Expr, B: Expr) -> Expr | None:
 
 
 # -- numbers at places --------------------------------------------------------------------------
+LONGEST_SUM = 1000  # constants that are added up
+
+
 def one_value(e: Expr) -> Expr | None:
     """The number that an array repeats."""
     if not e.ndim:
@@ -187,6 +194,19 @@ def _times_one_hot(value: Expr, labels: Expr, size: int, dtype: str) -> Expr:
 
     code = one_hot(labels, size, dtype=dtype)
     return code if value is Constant.of(1, dtype) else Map.of("mul", value, code)
+
+
+def known_sum(n: Expr) -> Expr | None:
+    """The sum of all of an array of constants, in the decimals that it was written in."""
+    values = n.args[0]
+    if n.ndim or not isinstance(values, Constant) or values.dtype not in ("float32", "float64"):
+        return None
+    found = values.value.ravel()
+    if found.size > LONGEST_SUM or not np.isfinite(found).all():
+        return None
+    value = sum((Decimal(str(v)) for v in found), Decimal(0))
+    short = len(value.normalize().as_tuple().digits) <= 6
+    return Constant.of(float(value), n.dtype) if short else None
 
 
 # -- choices ------------------------------------------------------------------------------------
@@ -297,6 +317,7 @@ TABLE = Table("reading", [
     Rule("sum with the identity", node("n", "sum"), sum_with_identity),  # sum_j(I_ij v_j) -> v
     Rule("diagonal softmax", (x * view(y)) / z, diagonal_softmax, lambda z: not z.ndim),  # (I b(e)) / s -> I b(e / s)
     Rule("outer softmax", node("n", "mul"), outer_softmax, lambda n: all(map(repeated, n.args))),  # b(e) b(y / s) -> b(e / s) b(y)
+    Rule("sum of constants", node("n", "sum"), known_sum, only=lambda t: t[1:] == ("array",)),  # sum [0.5, 0.5] -> 1
     Rule("number at a label", node("n", "scatter"), scattered),  # scatter(c, y) -> c onehot(y)
     Rule("number at a place", node("n", "reindex"), placed),  # pad(c) -> c onehot(2)
     Rule("known choice", node("n", "where"), known_choice),  # {f({y if c, else z}) if c, else w} -> {f(y) if c, else w}
@@ -336,10 +357,14 @@ class Reader:
 
     def read(self, e: Expr) -> Expr:
         e = self.reading.rewrite(self.simplify.rewrite(e))
-        plain = unscaled(e)
-        if plain is not e:
-            e = self.reading.rewrite(plain)
+        for further in (unscaled, self._without_shifts):
+            plain = further(e)
+            if plain is not e:
+                e = self.reading.rewrite(plain)
         return self.opening.rewrite(e)
+
+    def _without_shifts(self, e: Expr) -> Expr:
+        return without_shifts(e, self.reading.rewrite)
 
     @property
     def runs(self) -> tuple[Run, ...]:

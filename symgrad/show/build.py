@@ -147,13 +147,15 @@ def size(of: Size) -> Term:
 def _constant(node: Constant) -> Term:
     value = node.scalar
     if value is not None:
-        shown = number(value, node.dtype)
+        one = number(value, node.dtype)
         if not node.ndim:
-            return shown
-        return Spread(shown, (False,) * node.ndim, True, node.ndim)
+            return one
+        return Spread(one, (False,) * node.ndim, True, node.ndim)
     if node.ndim == 1 and node.size <= 8:  # type: ignore[operator]  # constants have int sizes
-        digits_ = ", ".join(digits(v, node.dtype) for v in node.value)
-        return Name(f"[{digits_}]", 1, "constant")
+        negative = bool((node.value < 0).any() and (node.value <= 0).all())
+        values = -node.value if negative else node.value
+        shown = Name(f"[{', '.join(digits(v + 0, node.dtype) for v in values)}]", 1, "constant")
+        return Sum(((True, shown),), 1) if negative else shown
     return Call("constant", tuple(size(s) for s in node.shape), node.ndim)
 
 

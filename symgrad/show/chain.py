@@ -18,6 +18,7 @@ from symgrad.node import Constant, Expr, Input, Leaf, Map, Reshape, toposort
 from symgrad.rewrite import PREPARE, Rewrite, rules, stabilised
 from symgrad.rewrite.engine import rewrite_where_needed, substitute
 from symgrad.rewrite.reading import Reader
+from symgrad.rewrite.softmaxes import without_shifts
 from symgrad.scalar import OPS
 from symgrad.show import names as naming
 from symgrad.show.build import RENAMED, term
@@ -32,8 +33,8 @@ from symgrad.show.derivation import (
     fits,
     mentions,
 )
-from symgrad.show.forms import operands
-from symgrad.show.notation import Call, Cases, Name, Product, Spread, Term
+from symgrad.show.forms import form, operands
+from symgrad.show.notation import Call, Cases, Name, Product, Spread, Term, added
 from symgrad.show.parts import Line, lines, visible
 from symgrad.show.products import transposed
 from symgrad.sizes import Shape
@@ -168,7 +169,7 @@ class Chain:
         named = [self._with_names(part, mine) for _, part in pairs]
         raw = total(named) if named else self._with_names(own, mine)
         simple = self.reader.read(raw)
-        swept, simplified = self._shown(raw), self._shown(simple)
+        swept, simplified = self._shown(without_shifts(raw)), self._shown(simple)
         parts: list[Line] = []
         if not fits(simplified):
             *parts, last = lines({name.text: simple}, self.known, width=CLOSED // 2)
@@ -274,10 +275,20 @@ class Chain:
             parts = [
                 self._shown(a) for a in operands(r.before)
             ]  # itself as it was, if it has a name
-            before, after = term(r.before, parts), self._shown(r.after)
+            before, after = term(r.before, parts), self._opened(r.after)
             key = (r.rule, id(r.before))
             found.setdefault(key, Applied(r.rule, r.stage, before, after, r.where))
         return list(found.values())
+
+    def _opened(self, e: Expr) -> Term:
+        """What a rewrite leads to; the logarithm of a softmax as the difference that it is."""
+        found = form(e)
+        if found is None or found.name != "log softmax":
+            return self._shown(e)
+        z = self._shown(found.operands[0])
+        below = () if found.axes == (z.rank - 1,) else tuple(f"axis {a}" for a in found.axes)
+        total = Call("logsumexp", (z,), z.rank - len(found.axes), below=below)
+        return added([(False, z), (True, total)], e.ndim)
 
 
 def inline(

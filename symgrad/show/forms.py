@@ -166,7 +166,10 @@ def _log_softmax(node: Map) -> Form | None:
     inner, kept = _spread(node.args[1])
     if found is None or not isinstance(inner, Map) or inner.op != "log":
         return None
-    rows = _sum_of_exp(inner.args[0])
+    of = inner.args[0]
+    if inner is node.args[1]:  # the logarithm of what is repeated already
+        of, kept = _spread(of)
+    rows = _sum_of_exp(of)
     if rows is None or rows[0] is not found[0] or rows[1] != found[1]:
         return None
     if any(kept) and found[1] != tuple(a for a, k in enumerate(kept) if not k):

@@ -334,8 +334,9 @@ def assembled(parts: Factors, rank: int) -> Term:
     top = shown[0] if len(shown) == 1 else Product(tuple(shown), rank) if shown else ONE
     if parts.divisors:
         below = [t for d in parts.divisors for t in _flat(d)]
+        below = [t for t in below if not is_one(t)] or [ONE]
         bottom = below[0] if len(below) == 1 else Product(tuple(below))
-        top = Fraction(top, bottom, rank)
+        top = top if is_one(bottom) else Fraction(top, bottom, rank)
     return Sum(((True, top),), rank) if parts.negative else top
 
 

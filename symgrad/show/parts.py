@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from symgrad.node import Expr, Leaf
+from symgrad.node import Constant, Expr, Leaf
 from symgrad.show import names as naming
 from symgrad.show.build import term
 from symgrad.show.forms import form, operands
@@ -131,7 +131,7 @@ class _Work:
             if self._plain(node):
                 terms[id(node)] = shown
                 continue
-            shared = self.uses[id(node)] > 1 and not trivial(shown)
+            shared = self.uses[id(node)] > 1 and not trivial(shown) or self._shared_constant(node)
             label = self.labels.get(id(node)) or own.get(id(node))
             long = shown.weight > self.width and self.uses[id(node)]
             if label or shared or long:
@@ -140,7 +140,15 @@ class _Work:
             terms[id(node)] = shown
         return found
 
+    def _shared_constant(self, node: Expr) -> bool:
+        """An array of several numbers that is shown more than once."""
+        if not isinstance(node, Constant) or node.ndim != 1 or node.scalar is not None:
+            return False
+        return id(node) not in self.known and self.uses[id(node)] > 1
+
     def _plain(self, node: Expr) -> bool:
+        if self._shared_constant(node):
+            return False
         if isinstance(node, Leaf) or id(node) in self.known:
             return True
         return transparent(node) and id(node) not in self.labels
@@ -165,7 +173,7 @@ class _Work:
         for node in named:
             if id(node) not in found:
                 letter = naming.letter(node)
-                alone = letters.count(letter) == 1 and letter not in "td" and letter not in used
+                alone = letters.count(letter) == 1 and letter not in "tdc" and letter not in used
                 found[id(node)] = letter if alone else naming.fresh(letter, used)
                 used.add(found[id(node)])
         return found

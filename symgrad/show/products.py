@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from symgrad.node import Contract
 from symgrad.show.meaning import Broadcast, Sum, Transpose, in_order, meaning, unmistakable
 from symgrad.show.notation import (
+    HADAMARD,
     Call,
     Enclosed,
     Factors,
@@ -220,6 +221,8 @@ def _place(term: Term) -> int:
     """Where a factor stands: what a chain rule carries along, then what it multiplies by."""
     if isinstance(term, Name):
         return 0 if term.role == "cotangent" else 2
+    if isinstance(term, (Spread, Reduction)) and term.level < HADAMARD:
+        return 3  # a long sum
     return 1 if isinstance(term, Product) and not term.hadamard else 2
 
 
