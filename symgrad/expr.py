@@ -191,6 +191,12 @@ class Expr:
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("an expression is not an array: compile it with sg.function and call that")
 
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise TypeError(
+            "an expression is neither copied nor pickled: build the model once more, where its "
+            "copy is needed; sg.save and sg.load carry the numbers over"
+        )
+
     __array_ufunc__ = None  # so that `ndarray * expr` asks the expression, not NumPy
 
     @property

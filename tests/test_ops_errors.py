@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -147,3 +149,13 @@ def test_an_expression_has_no_truth_value() -> None:
         bool(x > 0)
     with pytest.raises(TypeError, match="compile it"):
         np.asarray(x)
+
+
+def test_an_expression_is_not_copied() -> None:
+    layer = sg.nn.Linear(3, 2)
+    layer(sg.input("rows", (4, 3)))
+    for copied in (copy.deepcopy, copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="neither copied nor pickled"):
+            copied(x)
+    with pytest.raises(TypeError, match="neither copied nor pickled"):
+        copy.deepcopy(layer)

@@ -417,6 +417,19 @@ def test_a_value_of_the_body_has_none_outside() -> None:
         value(LEAKED[-1] * 2)
 
 
+def test_running_statistics_do_not_move_in_a_body() -> None:
+    norm, xs = sg.nn.BatchNorm(2, name="norm"), sg.input("xs", (4, 3, 2))
+
+    def last(training: bool) -> Any:
+        return sg.scan(
+            lambda c, x: (norm(c + x, training=training), None), np.zeros((3, 2), "f4"), xs
+        )[0]
+
+    with pytest.raises(errors.GraphError, match="update of state 'norm.running_mean' depends on"):
+        sg.train_step(sg.sum(last(True)), sg.optim.SGD(0.1))
+    assert sg.function([xs], last(False))(np.zeros((4, 3, 2))).tolist() == [[0, 0]] * 3
+
+
 def test_a_length_that_no_input_has() -> None:
     last, _ = sg.scan(lambda c, _: (c + 1.0, None), 0.0, length=sg.dim("steps", 5))
     with pytest.raises(errors.GraphError, match="steps"):

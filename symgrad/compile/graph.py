@@ -220,6 +220,13 @@ def check(graph: Graph) -> None:
 
 def _no_loose_slots(graph: Graph) -> None:
     """A value of a loop's body has no value outside of the loop."""
+    for p, value in graph.updates.items():
+        for slot in sorted(value.free, key=_order):
+            raise GraphError(
+                f"the update of {p.kind} {p.name!r} depends on {slot.name!r}, a value inside of a "
+                "scan: make what changes from step to step a carry (batch norm with training=True "
+                "cannot move its running statistics in a body)" + source.quote(value.where)
+            )
     for root in graph.roots:
         for slot in sorted(root.free, key=_order):
             raise GraphError(

@@ -54,10 +54,11 @@ def within(
             break
         aim -= size - limit
         fitted, made = attempt(aim)
-    raise BudgetError(_complaint(made, fitted, limit))
+    whole = memory.plan(attempt(None)[1].program).size
+    raise BudgetError(_complaint(made, fitted, limit, whole))
 
 
-def _complaint(made: Schedule, fitted: Fitted, limit: int) -> str:
+def _complaint(made: Schedule, fitted: Fitted, limit: int, whole: int) -> str:
     """What is held at the fullest moment, the largest first."""
     from symgrad.show.brief import brief
 
@@ -74,7 +75,7 @@ def _complaint(made: Schedule, fitted: Fitted, limit: int) -> str:
     values = values_in(fitted.arranged)
     lines = [
         f"max_bytes={limit:,}: {plan.size:,} bytes is the least arena found, "
-        f"{fitted.before:,} without recomputation. Most of it is held while "
+        f"{whole:,} without recomputation. Most of it is held while "
         f"{brief(running.nodes[-1], LONG)} is computed, call {moment + 1} of {len(calls)}:"
     ]
     largest = sorted(held[moment], key=lambda name: -sizes[name])
