@@ -159,6 +159,24 @@ def test_pictures_are_deterministic() -> None:
     assert once() == once()
 
 
+def test_random_numbers_and_shared_states_have_a_place() -> None:
+    x, y = sg.input("x", (4, 3)), sg.input("y", (4,), dtype="int32")
+    model = sg.nn.Sequential(sg.nn.Linear(3, 5), sg.nn.Dropout(0.5), sg.nn.Linear(5, 2))
+    loss = sg.losses.cross_entropy(model(x, training=True), y)
+    step = sg.train_step(loss, sg.optim.Adam(1e-3), target="interpret")
+    for full in (False, True):
+        picture = sg.draw(step, full=full, data={"x": [[1.0] * 3] * 4, "y": [0, 1, 0, 1]})
+        assert set(picture.tree.home) == {n.key for n in picture.graph.nodes}
+        assert picture.html() and picture.svg()
+
+
+def test_a_deep_network_is_drawn_in_seconds() -> None:
+    w = value = sg.parameter("w", (3,))
+    for _ in range(200):
+        value = sg.tanh(value + w)
+    assert len(sg.draw(value).scene().marks) == 401
+
+
 @pytest.mark.parametrize("wrong", [[], {}, [1.0], "x", None])
 def test_nothing_to_draw(wrong: Any) -> None:
     with pytest.raises(sg.errors.InputError, match="draw: "):

@@ -132,7 +132,7 @@ class _Work:
         mine = [r for r in readers if r.part == node.part and r.key in self.paths]
         mine = mine or [r for r in readers if r.key in self.paths]
         paths = [self.paths[r.key] for r in mine]
-        return _common(paths) if paths else (node.part,)
+        return (_common(paths) if paths else ()) or (node.part,)
 
     # -- the tree ---------------------------------------------------------------------------------
     def _build(self) -> Tree:

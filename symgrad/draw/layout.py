@@ -23,6 +23,7 @@ ROW, COLUMN = 36.0, 92.0  # between rows, or columns: room for an arrow and a sh
 LANE = 56.0  # between forward, backward and updates
 DIPS = (11.0, 15.0, 19.0, 23.0)  # how far arrows within a row go below it
 MARGIN = 18.0
+LONGEST = 40  # rows that a link finds its way through; a longer one goes straight
 SWEEPS = 10
 Point = tuple[float, float]
 
@@ -191,6 +192,8 @@ class _Work:
         """The cells that a link goes through; it passes every row between its ends."""
         a, b = self.cell[link.source], self.cell[link.target]
         start, end = self.rank[link.source], self.rank[link.target]
+        if abs(end - start) > LONGEST:
+            return [a, b]
         lanes = {self.cells[a].lane, self.cells[b].lane}
         lane = self.cells[a].lane if len(lanes) == 1 else min(lanes) * 2 + 10
         step = 1 if end > start else -1
