@@ -218,3 +218,33 @@ def test_shapes_with_two_run_time_sizes() -> None:
         sg.reshape(x, (-1, 3))
     with pytest.raises(sg.errors.ShapeError, match=r"has m\*n\*3 elements"):
         sg.reshape(x, (x.shape[0], 3))
+
+
+@pytest.mark.parametrize("most, target", [(8, "native"), (3, "native"), (4, "avx2"), (2, "sse2")])
+def test_a_few_rows_of_any_number(most: int, target: str) -> None:
+    """Never as many as half of the lanes: tiles of 8, 4, 2 and 1 rows make up each number; the
+    whole step against one of that batch alone."""
+
+    def trained(batch: Any, steps: Any) -> Any:
+        x = sg.input("x", (batch, steps, 5))
+        last = sg.nn.LSTM(5, 20, name="lstm")(x)[0].mean(axis=1)
+        model = sg.nn.Sequential(
+            sg.nn.Linear(20, 37, name="a"), sg.nn.tanh, sg.nn.Linear(37, 4, name="b")
+        )
+        y = sg.input("y", (batch,), dtype="int32")
+        loss = sg.losses.cross_entropy(model(sg.nn.layer_norm(last)), y)
+        return sg.train_step(loss, sg.optim.SGD(0.1), seed=0, target=target)
+
+    together = trained(sg.dim("batch", most), sg.dim("time", 6))
+    first = {name: together.state[name] for name in together.state}
+    for rows in range(1, most + 1):
+        x = RNG.normal(size=(rows, 4, 5)).astype("float32")
+        y = RNG.integers(0, 4, rows).astype("int32")
+        alone = trained(rows, 4)
+        for name, value in first.items():
+            together.state[name] = alone.state[name] = value
+        np.testing.assert_allclose(together(x, y), alone(x, y), rtol=1e-5)
+        for name in first:
+            np.testing.assert_allclose(
+                together.state[name], alone.state[name], rtol=1e-4, atol=1e-6, err_msg=name
+            )

@@ -279,9 +279,13 @@ def test_equal_kernels_are_shared_by_loops() -> None:
     assert len(repeated) == 2 and len(set(repeated)) == 1
 
 
-@pytest.mark.parametrize("batch, idle", [(8, True), (9, False)])
-def test_few_rows_leave_the_lanes_to_features(batch: int, idle: bool) -> None:
-    """Where half of the lanes would be idle, nothing has rows in lanes."""
+@pytest.mark.parametrize(
+    "batch, idle",
+    [(8, True), (9, False), (sg.dim("batch", 8), True), (sg.dim("batch", 9), False)],
+    ids=str,
+)
+def test_few_rows_leave_the_lanes_to_features(batch: Any, idle: bool) -> None:
+    """Where half of the lanes would be idle, at any size, nothing has rows in lanes."""
     from symgrad.schedule.rows import row_size
 
     x = sg.input("x", (batch, F))

@@ -148,8 +148,8 @@ class Product:
     def _wide(self) -> int:
         """J where I is small: enough sums at once to hide how long an addition takes."""
         t = self.tile
-        size = 1 if t.rows is None else self.extents[t.rows]
-        return WIDE.get(size, 1) * self.registers // 32 if isinstance(size, int) else 1
+        size = 1 if t.rows is None else maximum(self.extents[t.rows])
+        return WIDE.get(size, 1) * self.registers // 32
 
     def _both(self) -> bool:
         """Both operands are read as vectors: a wide tile then needs the fewest loads."""
@@ -225,9 +225,7 @@ class Product:
         budget = ACCUMULATORS[self.registers]
         most = budget[wide] if wide in budget else max(1, (self.registers - 8) // wide)
         if not isinstance(size, int):
-            whole, left = self.s.groups(self.s.poly(size), most)
-            yield Part(Poly(), most, whole)
-            yield Part(whole * most, 1, left)
+            yield from self._run_time_parts(size, most)
             return
         arg, axes = self._base(t.scalar)
         layout = self.w.layout(arg)
@@ -237,6 +235,19 @@ class Product:
         for start, width, count in even_split(size, most):
             panels = self._grouped(count)
             yield Part(Poly.of(start), width, Poly.of(count // panels), None, 1, panels)
+
+    def _run_time_parts(self, size: Size, most: int) -> Iterator[Part]:
+        """Tiles of `most` rows, then single rows; where there are never many, the widest tile that
+        fits each time, since a row that streams all vectors by itself costs as much as a tile."""
+        widths = [most, 1]
+        if maximum(size) <= self.lanes:
+            widths = [1 << b for b in range(most.bit_length() - 1, -1, -1)]
+            widths = [k for k in widths if k <= maximum(size)]
+        start, left = Poly(), self.s.poly(size)
+        for width in widths:
+            whole, left = self.s.groups(left, width)
+            yield Part(start, width, whole)
+            start = start + whole * width
 
     def _grouped(self, panels: int) -> int:
         """Tiles that share one stream of vectors: worth it (a tenth) where these are panels of a

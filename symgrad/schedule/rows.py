@@ -54,13 +54,16 @@ def row_size(
 ) -> Size | None:
     """The number of rows: the run-time size of the inputs if they have one, else their first.
     None where convolutions are better off with channels in lanes, where rows would leave half of
-    the lanes idle, and where all lies as users have it. Axes that are `steps` of a loop are no
-    rows."""
+    the lanes idle at any size, and where all lies as users have it. Axes that are `steps` of a loop
+    are no rows."""
     rows = _leading(nodes, steps)
+    if rows is None:
+        return None
+    few = 2 * maximum(rows) <= lanes and not products
+    if few or (isinstance(rows, int) and not products and _single(nodes)):
+        return None
     if not isinstance(rows, int):
         return rows
-    if not products and (2 * rows <= lanes or _single(nodes)):
-        return None
     costs = [_costs(n, w, rows, lanes) for n, w in products.items()]
     return None if sum(a for a, _ in costs) > sum(b for _, b in costs) else rows
 
