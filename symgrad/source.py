@@ -6,6 +6,7 @@ also says which layers were being called then, outermost first: pictures draw a 
 
 from __future__ import annotations
 
+import dis
 import functools
 import linecache
 import sys
@@ -13,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 # Frames that are nobody's own line; parameters of layers are made in a `cached_property`.
@@ -75,6 +77,8 @@ class Source:
     function: str
     derivative: bool = False  # built by differentiating what this line computes
     parts: tuple[Part, ...] = field(default=(), compare=False, repr=False)  # outermost first
+    # the variable that the value goes to; "" for none, None for a part of what a rewrite built
+    stored: str | None = field(default="", compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -85,6 +89,11 @@ class Source:
     def derived(self) -> Source:
         """The same line, as the place of derivatives."""
         return self if self.derivative else replace(self, derivative=True)
+
+    @property
+    def part(self) -> Source:
+        """The same line, as the place of parts of the value that was built there."""
+        return self if self.stored is None else replace(self, stored=None)
 
     def __str__(self) -> str:
         path = Path(self.file)
@@ -100,7 +109,59 @@ def here() -> Source:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PASSED):
         frame = frame.f_back
     code = frame.f_code
-    return Source(code.co_filename, frame.f_lineno, code.co_name, parts=_parts)
+    return Source(code.co_filename, frame.f_lineno, code.co_name, False, _parts, _stored(frame))
+
+
+# -- variables ----------------------------------------------------------------------------------
+_RETURNED = "return"  # no name of a variable
+_STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
+_variables: dict[int, tuple[CodeType, dict[int, str]]] = {}
+
+
+def _stored(frame: FrameType | None) -> str:
+    """The variable that takes the value of what a frame is at, as its next instruction says; of a
+    value that is returned, the caller's variable."""
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_PASSED):
+            known = _variables.get(id(code))
+            if known is None:
+                if len(_variables) > 10_000:
+                    _variables.clear()
+                known = _variables[id(code)] = code, _stores(code)  # its id is taken while it lives
+            name = known[1].get(frame.f_lasti, "")
+            if name != _RETURNED:
+                return name
+        frame = frame.f_back
+    return ""
+
+
+def _stores(code: CodeType) -> dict[int, str]:
+    """The variable stored behind each instruction of a function that has one."""
+    found: dict[int, str] = {}
+    steps = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
+    for k, step in enumerate(steps[:-1]):
+        name = _takes(steps[k + 1 : k + 4])
+        # a name that a person can write; a frame may be at the caches of its instruction
+        if name.isidentifier() and name.strip("_"):
+            found.update(dict.fromkeys(range(step.offset, steps[k + 1].offset, 2), name))
+    return found
+
+
+def _takes(steps: list[dis.Instruction]) -> str:
+    """The variable that the top of the stack goes to next."""
+    if steps[0].opname in ("COPY", "DUP_TOP"):  # a = b = ..., (a := ...)
+        steps = steps[1:]
+    if not steps:
+        return ""
+    first, *rest = steps
+    if first.opname == "RETURN_VALUE":
+        return _RETURNED
+    if first.opname.startswith(_STORES):
+        return first.argval[0] if isinstance(first.argval, tuple) else str(first.argval)
+    if rest and rest[0].opname == "STORE_ATTR" and first.opname.startswith("LOAD_"):
+        return str(rest[0].argval)  # self.h = ...
+    return ""
 
 
 class at:

@@ -56,12 +56,10 @@ class Rewrites(list["Rewrite"]):
 
     @cached_property
     def names(self) -> dict[int, str]:
-        from symgrad.show.names import from_model, is_part
+        from symgrad.show.names import from_model
         from symgrad.show.parts import visible
 
-        order = visible(self.model)
-        parts = {id(n) for n in order if is_part(n)}
-        return {i: name for i, name in from_model(order).items() if i not in parts}
+        return from_model(visible(self.model))
 
     def __str__(self) -> str:
         return "\n".join(r.text(self.names) for r in self)

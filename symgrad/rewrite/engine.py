@@ -250,11 +250,14 @@ class Run:
             registers = bound.match(n)
             if registers is None:
                 continue
-            source._override.append(n.where)
+            place = n.where.part  # only the whole has the value that the user's variable has
+            source._override.append(place)
             try:
                 after = bound.build(n, registers, self)
                 if after is None or after is n:
                     continue
+                if after.where is place:
+                    after.where = n.where
                 if after.shape != n.shape and not after.shape:
                     after = fill(after, n.shape)
             finally:

@@ -1,9 +1,9 @@
 """Names from the model: the variable that the user's own line assigns an expression to.
 
 In: the nodes of a graph and who reads them. Out: `h` for the node that `h = sg.tanh(x @ W)` built.
-The line is known from the node's `where` and parsed when it is printed. A node is what a line
-assigns if another line reads it, or if its operation is the outermost one of the line; nodes that
-derivatives built have no names of their own.
+The variable is known from the node's `where`; the line is parsed when it is printed. Of several
+nodes that one call built, the variable has the one that others read, or that is the operation of
+the line; nodes that derivatives built have no names of their own.
 
 >>> assigned(where_of_h)
 Assignment(name='h', first=12, last=12, outermost='tanh')
@@ -43,10 +43,6 @@ _SPELLED: dict[str, tuple[str, ...]] = {
 }
 
 
-# What can be the value of a name, and not a collection of values.
-_VALUES = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Subscript, ast.Attribute, ast.Compare, ast.IfExp)
-
-
 @dataclass(frozen=True)
 class Assignment:
     """A statement `name = ...`: its lines, and the outermost operation of its value."""
@@ -57,46 +53,47 @@ class Assignment:
     outermost: str
 
 
-_files: dict[str, tuple[list[str], dict[int, Assignment]]] = {}
+_files: dict[str, tuple[list[str], dict[tuple[int, str], Assignment]]] = {}
 
 
 def assigned(where: Source) -> Assignment | None:
-    """The assignment that a line belongs to; None where it assigns no single name."""
+    """The assignment that gives a variable what was built there; None where no variable has it."""
+    if not where.stored:
+        return None
     lines = linecache.getlines(where.file)
     known = _files.get(where.file)
     if known is None or known[0] is not lines:  # the list is the same while the file is
         _files[where.file] = known = lines, _statements("".join(lines))
-    return known[1].get(where.line)
+    found = known[1].get((where.line, where.stored))
+    return found or Assignment(where.stored, where.line, where.line, "")
 
 
-def _statements(text: str) -> dict[int, Assignment]:
+def _statements(text: str) -> dict[tuple[int, str], Assignment]:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return {}
-    found: dict[int, Assignment] = {}
+    found: dict[tuple[int, str], Assignment] = {}
     for node in ast.walk(tree):
-        if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+        if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.NamedExpr)):
             continue
-        name = _target(node)
-        if name and isinstance(node.value, _VALUES):
-            last = node.end_lineno or node.lineno
-            for line in range(node.lineno, last + 1):
-                found[line] = Assignment(name, node.lineno, last, _outermost(node))
+        name, last = _target(node), node.end_lineno or node.lineno
+        for line in range(node.lineno, last + 1):
+            found[line, name] = Assignment(name, node.lineno, last, _outermost(node))
     return found
 
 
-def _target(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> str:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    target = targets[0]
-    if len(targets) == 1 and isinstance(target, ast.Name):
+_Statement = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr
+
+
+def _target(node: _Statement) -> str:
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    if isinstance(target, ast.Name):
         return target.id
-    if len(targets) == 1 and isinstance(target, ast.Attribute):
-        return target.attr
-    return ""
+    return target.attr if isinstance(target, ast.Attribute) else ""
 
 
-def _outermost(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> str:
+def _outermost(node: _Statement) -> str:
     value = node.value
     if isinstance(node, ast.AugAssign):
         return type(node.op).__name__
@@ -126,22 +123,13 @@ def _fits(node: Expr, line: Assignment) -> bool | None:
 def fits(node: Expr) -> bool:
     """Whether a node is the operation that its line assigns, as far as the line itself says."""
     line = assigned(node.where)
-    return line is not None and bool(_fits(node, line)) and not is_part(node)
-
-
-def is_part(node: Expr) -> bool:
-    """Whether a node is likely to be but a part of what its line assigns: the sum in a quotient,
-    where the quotient itself has become something else."""
-    line = assigned(node.where)
-    return (
-        line is not None and _kind(node) == "contract" and line.outermost in ("Div", "USub", "Mult")
-    )
+    return line is not None and bool(_fits(node, line))
 
 
 def from_model(order: Sequence[Expr], roots: Iterable[Expr] = ()) -> dict[int, str]:
     """The user's name of each node that has one, by id; `order` is all of a graph, `roots` what is
     known to be the value of its line. Two nodes of one name are numbered."""
-    groups: dict[tuple[str, int], list[Expr]] = {}
+    groups: dict[tuple[str, int, str], list[Expr]] = {}
     lines: dict[int, Assignment] = {}
     outside = {id(e) for e in roots}
     for node in order:
@@ -150,12 +138,12 @@ def from_model(order: Sequence[Expr], roots: Iterable[Expr] = ()) -> dict[int, s
         line = assigned(node.where)
         if line is not None:
             lines[id(node)] = line
-            groups.setdefault((node.where.file, line.first), []).append(node)
+            groups.setdefault((node.where.file, line.first, line.name), []).append(node)
     for node in order:
         here = lines.get(id(node))
         for a in operands(node):
             there = lines.get(id(a))
-            if there is not None and (a.where.file, there.first) != _line_of(node, here):
+            if there is not None and _reads_from_outside(node, here, a, there):
                 outside.add(id(a))
     chosen: list[tuple[Expr, str]] = []
     for group in groups.values():
@@ -180,8 +168,14 @@ def _varies(node: Expr) -> bool:
     return not all(isinstance(a, (Constant, SizeOf)) for a in operands(node))
 
 
-def _line_of(node: Expr, line: Assignment | None) -> tuple[str, int]:
-    return node.where.file, node.where.line if line is None else line.first
+def _reads_from_outside(node: Expr, here: Assignment | None, a: Expr, there: Assignment) -> bool:
+    """Whether a reader of `a` is no part of the value that the line of `a` assigns."""
+    own = node.where.file, node.where.line if here is None else here.first
+    if own != (a.where.file, there.first):
+        return True
+    if here is None:  # the next turn of a loop, or another statement of the line
+        return node.where.stored == ""
+    return here.name != there.name
 
 
 def _numbered(chosen: Sequence[tuple[Expr, str]], taken: set[str]) -> dict[int, str]:
