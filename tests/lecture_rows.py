@@ -74,7 +74,7 @@ def check(
     return list(found)
 
 
-def check_network(loss: sg.Expr, point: Point, wrt: Sequence[sg.Expr], step: float = 1e-6) -> None:
+def check_network(loss: sg.Expr, point: Point, wrt: Sequence[sg.Expr], step: float = 1e-7) -> None:
     """A network too long to write out: natively against the interpreter and its differences."""
     found = sg.function(list(point), [loss, *sg.grad(loss, list(wrt))])(*point.values())
     slow = sg.function(list(point), loss, target="interpret")
