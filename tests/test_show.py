@@ -229,3 +229,22 @@ def test_sympy_has_our_values(name: str) -> None:
 def test_matrices_stay_matrices() -> None:
     for name in ("product", "outer", "hadamard", "functions", "rows", "gradient", "row sums"):
         assert not MATRICES[name].sympy().has(sp.FunctionMatrix), name
+
+
+def test_numbers_stand_above_one_line() -> None:
+    """2/n xᵀ (x w - t), and a mean as 1/n Σ; a sum in brackets ends where its fraction does."""
+    from symgrad.show.listing import mathml
+
+    n = sg.dim("n", 16)
+    x, t, w = sg.input("x", (n, 4)), sg.input("t", (n,)), sg.parameter("w", (4,))
+    gradient = sg.simplify(sg.grad(((x @ w - t) ** 2).mean(), w))
+    assert gradient.latex() == (
+        r"\frac{2}{n} {\mathbf{x}}^{\top} \left(\mathbf{x} \mathbf{w} - \mathbf{t}\right)"
+    )
+    assert "<mfrac><mrow><mn>2</mn></mrow><mrow><mi>n</mi></mrow></mfrac>" in mathml(gradient)
+    mean = sg.mean(sg.exp(t))
+    assert mean.latex() == r"\frac{1}{n} \sum_{i} \exp\left({\mathbf{t}}_{i}\right)"
+    assert "<mfrac><mrow><mn>1</mn></mrow><mrow><mi>n</mi></mrow></mfrac>" in mathml(mean)
+    before = (mean + w).latex()
+    assert before == r"\frac{\sum_{i} \exp\left({\mathbf{t}}_{i}\right)}{n} + \mathbf{w}"
+    assert r"\operatorname{leaky\ relu}" in sg.leaky_relu(w, 0.1).latex()

@@ -36,7 +36,10 @@ from symgrad.show.notation import (
     Sum,
     Term,
     Transpose,
+    apart,
+    sum_behind,
 )
+from symgrad.show.notation import BIG as BIG_SUM
 from symgrad.show.symbols import FUNCTIONS, GREEK, LETTERS, NAMED, split
 
 SIGNS = {
@@ -49,6 +52,7 @@ SIGNS = {
     "or": r"\vee",
     "mod": r"\; \mathrm{mod} \;",
 }
+SPACE = "\\ "
 BIG = {"Σ": r"\sum", "Π": r"\prod", "max": r"\max", "min": r"\min"}
 ENCLOSED = {
     "abs": ("|", "|"),
@@ -70,6 +74,8 @@ def plain(term: Term) -> str:
 
 def within(term: Term, level: int) -> str:
     """In brackets when it binds less tightly than `level`."""
+    if isinstance(term, Fraction) and level > BIG_SUM and sum_behind(term):
+        return rf"\frac{{{plain(term.top)}}}{{{plain(term.bottom)}}}"  # so that the sum ends there
     shown = plain(term)
     own = ATOM if isinstance(term, (Fraction, Cases)) and level <= JUXTAPOSED + 1 else term.level
     return shown if own >= level else brackets(shown)
@@ -144,8 +150,9 @@ def _exponent(sign: str, digits: str) -> str:
 
 def _sum(term: Sum) -> str:
     shown = ""
-    for negative, part in term.terms:
-        piece = within(part, ADD + 1)
+    for k, (negative, part) in enumerate(term.terms):
+        ends = isinstance(part, Fraction) and k < len(term.terms) - 1
+        piece = within(part, BIG_SUM + 1 if ends else ADD + 1)
         if not shown:
             shown = f"-{piece}" if negative else piece
         else:
@@ -170,11 +177,11 @@ def _product(term: Product) -> str:
 
 
 def _fraction(term: Fraction) -> str:
-    top, own = term.top, term.bottom
-    tall = isinstance(top, Product) and top.rank and top.weight > 24 and not own.rank
-    if tall:  # a long product stands behind its share, as in 1/n x^T (p - y)
-        return rf"\frac{{1}}{{{plain(own)}}} {within(top, HADAMARD)}"
-    return rf"\frac{{{plain(top)}}}{{{plain(own)}}}"
+    found = apart(term)
+    if found is None:
+        return rf"\frac{{{plain(term.top)}}}{{{plain(term.bottom)}}}"
+    share, behind = found  # a long product stands behind its share, as in 1/n x^T (p - y)
+    return f"{plain(share)} {within(behind, min(behind.level, HADAMARD))}"
 
 
 def _power(term: Power) -> str:
@@ -196,7 +203,7 @@ def function(name: str) -> str:
     elif base in NAMED:
         shown = rf"\{base}"
     else:
-        shown = rf"\operatorname{{{base.replace('_', ' ')}}}"
+        shown = rf"\operatorname{{{base.replace('_', SPACE)}}}"
     return shown + (r"^{\prime}" if prime else "")
 
 

@@ -36,7 +36,10 @@ from symgrad.show.notation import (
     Sum,
     Term,
     Transpose,
+    apart,
+    sum_behind,
 )
+from symgrad.show.notation import BIG as BIG_SUM
 from symgrad.show.parts import Line
 from symgrad.show.symbols import GREEK, split
 
@@ -82,6 +85,8 @@ def plain(term: Term) -> str:
 
 def within(term: Term, level: int) -> str:
     own = ATOM if isinstance(term, (Fraction, Cases)) and level <= JUXTAPOSED + 1 else term.level
+    if isinstance(term, Fraction) and level > BIG_SUM and sum_behind(term):
+        return _over(term)  # so that the sum ends there
     shown = plain(term)
     return shown if own >= level else _brackets(shown)
 
@@ -138,7 +143,8 @@ def _sum(term: Sum) -> str:
     for k, (negative, part) in enumerate(term.terms):
         if negative or k:
             shown.append(_mo("−" if negative else "+"))
-        shown.append(within(part, ADD + 1))
+        ends = isinstance(part, Fraction) and k < len(term.terms) - 1
+        shown.append(within(part, BIG_SUM + 1 if ends else ADD + 1))
     return _row(*shown)
 
 
@@ -160,6 +166,15 @@ def _product(term: Product) -> str:
 
 
 def _fraction(term: Fraction) -> str:
+    found = apart(term)
+    if found is None:
+        return _over(term)
+    share, behind = found  # a long product stands behind its share, as in 1/n x^T (p - y)
+    space = "<mspace width='0.2em'/>"
+    return _row(_over(share), space, within(behind, min(behind.level, HADAMARD)))
+
+
+def _over(term: Fraction) -> str:
     return f"<mfrac>{_row(plain(term.top))}{_row(plain(term.bottom))}</mfrac>"
 
 

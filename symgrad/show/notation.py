@@ -272,6 +272,7 @@ class Indexed(Term):
 # -- numbers, signs and factors taken apart and put together ------------------------------------
 
 ONE = Number("1")
+LONG = 24  # the weight from which a product does not stand above a line
 
 
 @dataclass(frozen=True)
@@ -338,6 +339,32 @@ def assembled(parts: Factors, rank: int) -> Term:
         bottom = below[0] if len(below) == 1 else Product(tuple(below))
         top = top if is_one(bottom) else Fraction(top, bottom, rank)
     return Sum(((True, top),), rank) if parts.negative else top
+
+
+def apart(term: Fraction) -> tuple[Fraction, Term] | None:
+    """A share and the long product or the sum that stands behind it: 2/n and xᵀ (p - y)."""
+    top = term.top
+    if term.bottom.rank:
+        return None
+    if isinstance(top, Big):
+        return Fraction(ONE, term.bottom), top
+    if not isinstance(top, Product):
+        return None
+    scalars: list[Term] = []
+    rest = list(top.factors)
+    while not top.hadamard and rest and not rest[0].rank and not isinstance(rest[0], Big):
+        scalars.append(rest.pop(0))
+    if not rest or not isinstance(rest[0], Big) and (not top.rank or top.weight <= LONG):
+        return None
+    behind = rest[0] if len(rest) == 1 else Product(tuple(rest), top.rank, top.hadamard)
+    above = scalars[0] if len(scalars) == 1 else Product(tuple(scalars)) if scalars else ONE
+    return Fraction(above, term.bottom), behind
+
+
+def sum_behind(term: Fraction) -> bool:
+    """Whether what stands behind a share has an end only where its sum has one."""
+    found = apart(term)
+    return found is not None and found[1].level == BIG
 
 
 def _folded(parts: Factors) -> Factors:
