@@ -15,6 +15,14 @@ from lecture_rows import Array, check, close, draw, labels, leaf, nll, sigmoid
 import symgrad as sg
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Every test draws the same numbers, whichever ran before it."""
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 F64: dict[str, Any] = {"dtype": "float64"}
 START = RNG.normal(size=5)
 

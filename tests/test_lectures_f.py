@@ -13,6 +13,14 @@ from lecture_rows import check, close, draw, labels, leaf, softmax, start
 import symgrad as sg
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Every test draws the same numbers, whichever ran before it."""
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
 F64: dict[str, Any] = {"dtype": "float64"}
 X, T = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 2))
 

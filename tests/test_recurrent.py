@@ -39,10 +39,10 @@ def compare(
     theirs = getattr(torch.nn, kind)(
         FEATURES,
         HIDDEN,
-        num_layers=options.get("layers", 1),
+        num_layers=options.get("num_layers", 1),
         batch_first=batch_first,
         dtype=torch.float64,
-        **{k: v for k, v in options.items() if k != "layers"},
+        **{k: v for k, v in options.items() if k != "num_layers"},
     )
     ours = LAYERS[kind](
         FEATURES, HIDDEN, batch_first=batch_first, name="net", dtype="float64", **options
@@ -106,7 +106,7 @@ def test_one_layer(kind: str, target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_several_layers_in_both_directions_from_a_state(kind: str, target: str) -> None:
-    compare(kind, target, given_state=True, layers=2, bidirectional=True)
+    compare(kind, target, given_state=True, num_layers=2, bidirectional=True)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -117,7 +117,7 @@ def test_without_bias_time_first(kind: str, target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_relu(target: str) -> None:
-    compare("RNN", target, nonlinearity="relu", layers=3)
+    compare("RNN", target, nonlinearity="relu", num_layers=3)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -206,7 +206,7 @@ def test_it_learns_to_remember(target: str) -> None:
 
 
 def test_dropout_acts_between_layers_while_training() -> None:
-    net = nn.LSTM(FEATURES, HIDDEN, layers=2, dropout=0.5, name="net")
+    net = nn.LSTM(FEATURES, HIDDEN, num_layers=2, dropout=0.5, name="net")
     x = sg.input("x", (BATCH, TIME, FEATURES))
     run = sg.function([x], [net(x)[0], net(x, training=True)[0], net(x)[0]], target="interpret")
     plain, dropped, again = run(np.ones((BATCH, TIME, FEATURES), "float32"))
@@ -224,7 +224,7 @@ def test_a_sequence_without_a_batch() -> None:
 
 
 def test_parameters_are_named_as_in_pytorch() -> None:
-    net = nn.GRU(FEATURES, HIDDEN, layers=2, bidirectional=True, name="net")
+    net = nn.GRU(FEATURES, HIDDEN, num_layers=2, bidirectional=True, name="net")
     theirs = torch.nn.GRU(FEATURES, HIDDEN, num_layers=2, bidirectional=True)
     names = {p.name.removeprefix("net."): p.shape for p in net.parameters()}
     assert names == {n: tuple(p.shape)[::-1] for n, p in theirs.named_parameters()}
@@ -240,7 +240,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("cell state", lambda: nn.GRUCell(4, 6)(X, X), errors.ShapeError, r"\(3, 5, 6\)"),
     ("dropout 1", lambda: nn.LSTM(4, 6, dropout=1.0), errors.InputError, r"\[0, 1\)"),
     ("dropout -1", lambda: nn.GRU(4, 6, dropout=-0.1), errors.InputError, r"\[0, 1\)"),
-    ("layers", lambda: nn.RNN(4, 6, layers=0), errors.ShapeError, "layers"),
+    ("layers", lambda: nn.RNN(4, 6, num_layers=0), errors.ShapeError, "num_layers"),
     ("hidden", lambda: nn.RNN(4, -6), errors.ShapeError, "hidden"),
     ("function", lambda: nn.RNN(4, 6, nonlinearity="gelu"), errors.InputError, "nonlinearity"),
     ("lengths", lambda: nn.GRU(4, 6)(X, lengths=np.ones(2, "int32")), errors.ShapeError, "length"),

@@ -343,7 +343,7 @@ def test_what_does_not_change_in_the_loop_stays_outside() -> None:
 
 
 def test_rewriting_a_gradient_is_linear_in_the_body() -> None:
-    net = sg.nn.LSTM(8, 8, layers=3, name="lstm")
+    net = sg.nn.LSTM(8, 8, num_layers=3, name="lstm")
     ys, _ = net(sg.input("x", (2, 30, 8)))
     gradients = sg.grad(sg.mean(sg.square(ys)), net.parameters())
     start = time.perf_counter()

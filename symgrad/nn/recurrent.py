@@ -238,7 +238,7 @@ class _Layers(_Recurrent):
         self,
         in_features: int,
         hidden: int,
-        layers: int = 1,
+        num_layers: int = 1,
         bias: bool = True,
         dropout: float = 0.0,
         bidirectional: bool = False,
@@ -248,8 +248,8 @@ class _Layers(_Recurrent):
         dtype: Any = "float32",
     ) -> None:
         super().__init__(in_features, hidden, bias, name, dtype)
-        check_sizes(self.label, layers=layers)
-        self.depth = layers
+        check_sizes(self.label, num_layers=num_layers)
+        self.depth = num_layers
         self.p = functional.check_probability(self.label, dropout)
         self.directions = 2 if bidirectional else 1
         self.batch_first = bool(batch_first)
@@ -269,8 +269,8 @@ class _Layers(_Recurrent):
     ) -> Any:
         """Outputs of every step, and the last state of every layer.
 
-        `state`, zeros unless it is given, and the last state have the shape (layers * directions,
-        batch, hidden), forward before backward; an LSTM has a pair of them. Outputs have
+        `state`, zeros unless it is given, and the last state have the shape
+        (num_layers * directions, batch, hidden), forward before backward; an LSTM has a pair of them. Outputs have
         directions * hidden features. A sequence without a batch is (time, features). `lengths`
         gives the number of steps of each sample: behind it outputs are zero, and the state stays.
         With `training=True` dropout acts between layers.
@@ -367,7 +367,7 @@ class RNN(_Layers, _Elman):
         self,
         in_features: int,
         hidden: int,
-        layers: int = 1,
+        num_layers: int = 1,
         nonlinearity: str = "tanh",
         bias: bool = True,
         dropout: float = 0.0,
@@ -380,7 +380,7 @@ class RNN(_Layers, _Elman):
         super().__init__(
             in_features,
             hidden,
-            layers,
+            num_layers,
             bias,
             dropout,
             bidirectional,
@@ -400,7 +400,7 @@ class LSTM(_Layers, _Long):
     (hidden, 4 hidden). Unlike there, the batch comes first unless `batch_first=False`. The state
     is a pair (h, c). Returns (outputs, (h, c)).
 
-    >>> outputs, (h, c) = LSTM(8, 16, layers=2, name="lstm")(Input("x", (4, 20, 8)))
+    >>> outputs, (h, c) = LSTM(8, 16, num_layers=2, name="lstm")(Input("x", (4, 20, 8)))
     >>> outputs.shape, h.shape
     ((4, 20, 16), (2, 4, 16))
     """
