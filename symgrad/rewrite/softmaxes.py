@@ -15,16 +15,20 @@ diag(softmax(z)) - softmax(z) softmax(z)ᵀ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from symgrad import source
-from symgrad.node import Constant, Contract, Expr, Input, Map, toposort
+from symgrad.node import Constant, Contract, Expr, Input, Map, SizeOf, toposort
 from symgrad.rewrite.engine import substitute
 from symgrad.rewrite.patterns import fill, tag
 from symgrad.rewrite.stabilise import shifted, spread_sum
+from symgrad.sizes import Dim, maximum
 
-LARGEST_PROOF = 400  # nodes between the exponentials and what is read
+LARGEST_PROOF = 100_000  # elementary operations of what is proved
+MOST_PROOFS = 3
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def without_shifts(e: Expr, simplest: Callable[[Expr], Expr] = lambda e: e) -> E
 
 
 def _in_shares(e: Expr, s: Shifted, simplest: Callable[[Expr], Expr]) -> Expr:
+    """The expression with its smallest part that does not depend on the shift written anew."""
     from symgrad.equivalent import equivalent
 
     size, dtype = s.total.shape, s.total.dtype
@@ -96,16 +101,64 @@ def _in_shares(e: Expr, s: Shifted, simplest: Callable[[Expr], Expr]) -> Expr:
     log_share = Input("log_share", s.power.shape, dtype)
     log_total = Input("log_total", size, dtype)
     scale = Input("scale", size, dtype)  # log s
-
-    def by(scale: Expr | None) -> Expr:
-        return substitute([e], _images(s, share, log_share, log_total, scale))[0]
-
-    plain = by(None)
-    order = toposort([plain])
-    if len(order) > LARGEST_PROOF or not equivalent(by(scale), plain):
-        return e
+    plain = _images(s, share, log_share, log_total, None)
+    scaled = _images(s, share, log_share, log_total, scale)
     back = {share: s.share, log_share: s.log_share, log_total: s.log_total}
-    return substitute([simplest(plain)], back)[0]
+    cone = _readers(e, scaled)
+    outside = {a: Input(f"value{k}", a.shape, a.dtype) for k, a in enumerate(_given(cone, scaled))}
+    for whole in _waists(cone, scaled)[:MOST_PROOFS]:
+        (one,) = substitute([whole], {**outside, **plain})
+        (other,) = substitute([whole], {**outside, **scaled})
+        if _work(other) <= LARGEST_PROOF and equivalent(other, one):
+            back.update({hole: a for a, hole in outside.items()})
+            (read,) = substitute([simplest(one)], back)
+            return substitute([e], {whole: read})[0]
+    return e
+
+
+def _readers(e: Expr, parts: Container[Expr]) -> list[Expr]:
+    """What is computed from the parts of a softmax, operands first."""
+    above: set[Expr] = set()  # what is not only computed for a part
+    stack = [e]
+    while stack:
+        n = stack.pop()
+        if n not in above and n not in parts:
+            above.add(n)
+            stack += n.args
+    found: dict[Expr, None] = {}
+    for n in toposort([e]):
+        if n in above and any(a in parts or a in found for a in n.args):
+            found[n] = None
+    return list(found)
+
+
+def _given(cone: Sequence[Expr], parts: Container[Expr]) -> list[Expr]:
+    """What else the readers read: any values, but for constants."""
+    inside = set(cone)
+    other = [a for n in cone for a in n.args if a not in inside and a not in parts]
+    return [a for a in dict.fromkeys(other) if not isinstance(a, (Constant, SizeOf)) and a.ndim]
+
+
+def _waists(cone: Sequence[Expr], parts: Container[Expr]) -> list[Expr]:
+    """The nodes that everything above them knows the parts by, the lowest first."""
+    left = Counter(a for n in cone for a in n.args)
+    live = {a for n in cone for a in n.args if a in parts}
+    found = []
+    for n in cone:
+        for a in n.args:
+            left[a] -= 1
+            if not left[a]:
+                live.discard(a)
+        live.add(n)
+        if len(live) == 1:
+            found.append(n)
+    return found
+
+
+def _work(e: Expr) -> int:
+    """About how many elementary operations an expression takes."""
+    shapes = (n.extents.values() if isinstance(n, Contract) else n.shape for n in toposort([e]))
+    return sum(prod(min(maximum(s), 8) if isinstance(s, Dim) else s for s in x) for x in shapes)
 
 
 def _images(
