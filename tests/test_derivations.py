@@ -167,3 +167,31 @@ def test_errors() -> None:
     x = sg.input("x", (3,))
     with pytest.raises(sg.errors.GraphError, match="scalar"):
         sg.derivation(sg.exp(x), x)
+
+
+def test_soft_labels_end_in_p() -> None:
+    """No shift by the maximum in any step, and the closed form in p."""
+    n = sg.dim("batch", 64)
+    x, y = sg.input("x", (n, 4)), sg.input("y", (n, 3))
+    W = sg.parameter("W", (4, 3))
+    z = x @ W
+    p = sg.exp(z) / sg.exp(z).sum(axis=1, keepdims=True)
+    loss = -(y * sg.log(p)).sum(axis=1).mean()
+    d = sg.derivation(loss, W)
+    shown = d.text()
+    assert "max_" not in shown and "stop_gradient" not in shown
+    assert "log(p)  →  z - logsumexp(z)" in shown
+    assert "= xᵀ (p ⊙ (Σ_j y_ij) - y) / batch\n" in shown
+    assert r"\max" not in d.latex()
+
+
+def test_rules_used_often_are_counted() -> None:
+    """A rule that fires at every layer is listed once, with its shortest example."""
+    weights = [sg.parameter(f"W{k}", (5, 5)) for k in range(6)]
+    h = sg.input("x", (8, 5))
+    for W in weights:
+        h = 1 / (1 + sg.exp(-(h @ W)))
+    d = sg.derivation(sg.mean(h), weights[0])
+    (line,) = [row for row in d.text().splitlines() if row.startswith("  stabilise: sigmoid")]
+    assert ", 6 times  (test_derivations.py:" in line
+    assert "6 times" in d.html()

@@ -14,7 +14,7 @@ Result
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,9 @@ class Step:
         return (self.swept, self.simplified) if fits(self.swept) else (self.simplified,)
 
 
+OFTEN = 4  # a rule that is used as often as this is shown by its shortest example
+
+
 @dataclass(frozen=True)
 class Applied:
     """A rewrite, with both sides as they are read."""
@@ -77,6 +80,22 @@ class Applied:
     before: Term
     after: Term
     where: Source
+
+
+def grouped(log: Sequence[Applied]) -> list[list[Applied]]:
+    """Rewrites in their order, each alone; those of a rule that is used often together, the
+    shortest first."""
+    rules: dict[tuple[str, str], list[Applied]] = {}
+    for r in log:
+        rules.setdefault((r.stage, r.rule), []).append(r)
+    found: list[list[Applied]] = []
+    for r in log:
+        group = rules[r.stage, r.rule]
+        if len(group) < OFTEN:
+            found.append([r])
+        elif group[0] is r:
+            found.append(sorted(group, key=lambda r: r.before.weight + r.after.weight))
+    return found
 
 
 @dataclass(frozen=True)

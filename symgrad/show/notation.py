@@ -28,9 +28,14 @@ class Term:
     """What all terms have."""
 
     def __post_init__(self) -> None:
-        own = sum(t.weight for t in self.children())
-        own += sum(len(v) for f in fields(self) if isinstance(v := getattr(self, f.name), str))
-        object.__setattr__(self, "weight", own + 1)
+        own = 1
+        for name in _fields(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                own += len(value)
+            elif isinstance(value, (Term, tuple)):
+                own += sum(t.weight for t in _terms(value))
+        object.__setattr__(self, "weight", own)
 
     weight = 1
     rank = 0
@@ -40,8 +45,20 @@ class Term:
         return ATOM
 
     def children(self) -> Iterator[Term]:
-        for f in fields(self):
-            yield from _terms(getattr(self, f.name))
+        for name in _fields(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, (Term, tuple)):
+                yield from _terms(value)
+
+
+_names: dict[type, tuple[str, ...]] = {}
+
+
+def _fields(kind: type[Term]) -> tuple[str, ...]:
+    found = _names.get(kind)
+    if found is None:
+        found = _names[kind] = tuple(f.name for f in fields(kind))
+    return found
 
 
 def _terms(value: Any) -> Iterator[Term]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from symgrad.show.derivation import Applied, Derivation, Result, Step
+from symgrad.show.derivation import Applied, Derivation, Result, Step, grouped
 from symgrad.show.indices import resolved
 from symgrad.show.mathml import mathml, plain, symbol, wrapped
 from symgrad.show.notation import Name, Term
@@ -60,7 +60,7 @@ def fragment(d: Derivation) -> str:
     ]
     parts.append(_section("Forward", forward))
     if d.prepared:
-        rewrites = [_rewrite(r) for r in d.prepared]
+        rewrites = [_rewrites(group) for group in grouped(d.prepared)]
         parts.append(_section("Rewritten before differentiation", rewrites))
     parts.append(_section("Paths", (p for r in d.results for p in _paths(r))))
     if d.primes:
@@ -70,7 +70,7 @@ def fragment(d: Derivation) -> str:
         parts.append(_section("Backward", (_step(s, d.loss) for s in d.steps)))
     parts.append(_section("Result", (_result(r) for r in d.results)))
     if d.rewrites:
-        rows = "".join(_rewrite(r) for r in d.rewrites)
+        rows = "".join(_rewrites(group) for group in grouped(d.rewrites))
         count = f"{len(d.rewrites)} rewrite{'s' if len(d.rewrites) > 1 else ''}"
         parts.append(f"<details><summary>{count}</summary><table>{rows}</table></details>")
     return f'<div class="symgrad"><style>{STYLE}</style>\n' + "\n".join(parts) + "\n</div>"
@@ -159,6 +159,12 @@ def _result(result: Result) -> str:
             for line in result.closed
         ]
     return "".join(rows)
+
+
+def _rewrites(group: Sequence[Applied]) -> str:
+    """A rewrite; of one that is used often the shortest, and how often that is."""
+    times = f'<div class="small">{len(group)} times</div>' if len(group) > 1 else ""
+    return _rewrite(group[0]) + times
 
 
 def _rewrite(r: Applied) -> str:

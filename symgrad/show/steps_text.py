@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from symgrad.show.derivation import Applied, Derivation, Prime, Result, Step
+from symgrad.show.derivation import Applied, Derivation, Prime, Result, Step, grouped
 from symgrad.show.listing import text_line
 from symgrad.show.notation import Name, Term
 from symgrad.show.text import symbol
@@ -113,7 +113,9 @@ def _several(step: Step) -> bool:
 
 def _rewrites(log: Sequence[Applied]) -> list[str]:
     rows = []
-    for r in log:
-        rows.append(f"  {r.stage}: {r.rule}  ({r.where})")
-        rows.append(f"      {in_text(r.before)}  →  {in_text(r.after)}")
+    for group in grouped(log):
+        places = ", ".join(dict.fromkeys(str(r.where) for r in group))
+        times = f", {len(group)} times" if len(group) > 1 else ""
+        rows.append(f"  {group[0].stage}: {group[0].rule}{times}  ({places})")
+        rows.append(f"      {in_text(group[0].before)}  →  {in_text(group[0].after)}")
     return rows
