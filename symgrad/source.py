@@ -90,7 +90,7 @@ class Source:
         """The same line, as the place of derivatives."""
         return self if self.derivative else replace(self, derivative=True)
 
-    @property
+    @functools.cached_property
     def part(self) -> Source:
         """The same line, as the place of parts of the value that was built there."""
         return self if self.stored is None else replace(self, stored=None)
