@@ -63,8 +63,10 @@ def function(path: str) -> FunctionType:
     value = inspect.getattr_static(owner, name)
     value = getattr(value, "__func__", value)  # class methods
     value = getattr(value, "fget", value)  # properties
+    value = value.func if isinstance(value, functools.cached_property) else value
     value = inspect.unwrap(value)
-    assert isinstance(value, FunctionType), path
+    if not isinstance(value, FunctionType):
+        raise OutOfDate(f"{path} is no function")
     return value
 
 
