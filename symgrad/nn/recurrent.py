@@ -270,8 +270,8 @@ class _Layers(_Recurrent):
         """Outputs of every step, and the last state of every layer.
 
         `state`, zeros unless it is given, and the last state have the shape
-        (num_layers * directions, batch, hidden), forward before backward; an LSTM has a pair of them. Outputs have
-        directions * hidden features. A sequence without a batch is (time, features). `lengths`
+        (num_layers * directions, batch, hidden), forward before backward; an LSTM has a pair of
+        them. Outputs have directions * hidden features. A sequence without a batch is (time, features). `lengths`
         gives the number of steps of each sample: behind it outputs are zero, and the state stays.
         With `training=True` dropout acts between layers.
         """
