@@ -271,8 +271,9 @@ class _Layers(_Recurrent):
 
         `state`, zeros unless it is given, and the last state have the shape
         (num_layers * directions, batch, hidden), forward before backward; an LSTM has a pair of
-        them. Outputs have directions * hidden features. A sequence without a batch is (time, features). `lengths`
-        gives the number of steps of each sample: behind it outputs are zero, and the state stays.
+        them. Outputs have directions * hidden features. A sequence without a batch is (time,
+        features). `lengths` gives the number of steps of each sample, at most the length of the
+        sequence: behind it outputs are zero, and the state stays.
         With `training=True` dropout acts between layers.
         """
         x = self._operand(x)
