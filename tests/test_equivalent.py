@@ -310,3 +310,17 @@ def test_residues_depend_on_the_seed_alone() -> None:
     assert evaluate_mod([Reduce.of("max", X, [0, 1]) - z])[1].exact
     assert not evaluate_mod([sg.sqrt(X)])[1].exact
     assert Constant.of(1.0) is not None
+
+
+def test_infinities_for_want_of_digits_prove_nothing() -> None:
+    """Points are drawn by name: under some names a product of wide numbers is above 1000."""
+    x, t = sg.input("x", (6, 3), dtype="float64"), sg.input("t", (6, 1), dtype="float64")
+    for k in range(8):
+        w = sg.parameter(f"linear{k}.weight", (3, 1), dtype="float64")
+        b = sg.parameter(f"linear{k}.bias", (1,), dtype="float64")
+        z = x @ w + b
+        p = sg.sigmoid(z)
+        written = -sg.mean(t * sg.log(p) + (1 - t) * sg.log(1 - p))
+        assert sg.equivalent(sg.losses.bce_with_logits_loss(z, t), written)
+        assert not sg.equivalent(sg.losses.bce_with_logits_loss(z, t), 2 * written)
+        assert not sg.equivalent(sg.log(z - z), z)

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import symgrad as sg
 from symgrad import errors, nn
+
+torch = pytest.importorskip("torch")
 
 TARGETS = ["interpret", "native"]
 TOLERANCE = 1e-10
