@@ -296,3 +296,15 @@ def test_comments_cannot_be_closed_by_names() -> None:
     step = sg.train_step(sg.mean((x * w) ** 2), sg.optim.SGD(0.1))
     for kernel in step.kernels:
         assert kernel.llvm and kernel.assembly
+
+
+def test_numbers_written_elsewhere_first_are_no_lines_of_a_model() -> None:
+    """`1 / batch` is one node for all that use it."""
+    n = sg.dim("elsewhere", max=8)
+    other = {"sg": sg, "n": n}
+    exec(compile("kept = sg.mean(sg.input('q', (n,)))", "elsewhere.py", "exec"), other)
+    x = sg.input("x", (n, 4))
+    loss = sg.mean(sg.square(x @ sg.parameter("w", (4,))))
+    step = sg.train_step(loss, sg.optim.SGD(0.1))
+    files = {source.file for kernel in step.kernels for source in kernel.sources}
+    assert files == {str(HERE)}

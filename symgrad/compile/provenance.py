@@ -21,7 +21,7 @@ from symgrad.compile.carried import Origins, carried
 from symgrad.compile.wording import Statement, Wording
 from symgrad.errors import InputError
 from symgrad.names import alike
-from symgrad.node import Expr, Parameter
+from symgrad.node import Constant, Expr, Iota, Parameter, SizeOf
 from symgrad.source import Source
 
 if TYPE_CHECKING:
@@ -261,12 +261,22 @@ class Provenance:
         return KernelFacts(
             name,
             expressions,
-            lines_of(expressions),
+            lines_of([n for n in expressions if n not in self._closed] or expressions),
             calls,
             flops=flops,
             bytes=read,
             maths=tuple(s.text for s in self.maths[name]),
         )
+
+    @cached_property
+    def _closed(self) -> set[Expr]:
+        """Nodes made of numbers and sizes only, `1 / batch`: whoever writes one first anywhere has
+        it for all, so its line says nothing about this model."""
+        found: set[Expr] = set()
+        for n in self.graph.nodes:
+            if isinstance(n, (Constant, SizeOf, Iota)) or n.args and found.issuperset(n.args):
+                found.add(n)
+        return found
 
     @cached_property
     def _position(self) -> dict[Expr, int]:
